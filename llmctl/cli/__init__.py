@@ -1,0 +1,1 @@
+"""What people type and see. Typer and Rich live here and nowhere else."""

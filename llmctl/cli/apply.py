@@ -1,0 +1,113 @@
+"""llmctl apply"""
+
+import difflib
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+import typer
+
+from llmctl.cli.options import (
+    LOCAL,
+    HostOption,
+    JsonOption,
+    NamesArgument,
+    VerboseOption,
+    open_box,
+)
+from llmctl.cli.output import answer, answer_json, console, is_terminal, warn
+from llmctl.engine.apply import Change, Kind, carry_out, plan_apply
+from llmctl.engine.box import Box
+from llmctl.engine.status import require_known
+from llmctl.errors import ProfileError
+
+STALE = 1
+
+
+def apply(
+    names: NamesArgument = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; exit 1 when something is stale.")
+    ] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove units whose profile is gone.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Render units anew that were edited by hand.")
+    ] = False,
+    host: HostOption = LOCAL,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Install units, and show what changes.
+
+    Units follow the profiles. Files that llmctl did not write are never touched, and those that
+    were edited by hand are left as they are unless --overwrite is given.
+    """
+    box = open_box(host, verbose=verbose)
+    require_known(box, names or ())
+    changes = plan_apply(box, names or (), prune=prune, overwrite=overwrite)
+    if not check:
+        carry_out(box, changes)
+    if json:
+        answer_json([_facts(one) for one in changes])
+    else:
+        _show(box, changes, check=check)
+    broken = [one.error for one in changes if one.error] + [
+        _foreign(box, one) for one in changes if one.kind is Kind.FOREIGN
+    ]
+    if broken and not json:
+        problems = [problem for error in broken for problem in error.problems]
+        raise ProfileError(problems, hint=broken[0].hint)
+    if broken:
+        raise typer.Exit(ProfileError.exit_status)
+    if check and any(one.is_pending for one in changes):
+        raise typer.Exit(STALE)
+
+
+def _foreign(box: Box, change: Change) -> ProfileError:
+    path = box.store.unit_path(change.unit)
+    return ProfileError(
+        f"{path} was not written by llmctl, so it is left alone.",
+        hint="Rename the profile, or move that file away.",
+    )
+
+
+def _facts(change: Change) -> dict[str, object]:
+    problems = list(change.error.problems) if change.error else []
+    return {"unit": change.unit, "change": change.kind.value, "problems": problems}
+
+
+def _show(box: Box, changes: Sequence[Change], *, check: bool) -> None:
+    for change in changes:
+        path = box.store.unit_path(change.unit)
+        if change.kind is Kind.CREATE:
+            answer(f"{'missing' if check else 'created'} {path}")
+        elif change.is_change:
+            _print_diff(_diff(change, path))
+        elif change.kind is Kind.ORPHAN:
+            warn(f"{path} has no profile any more; `llmctl apply --prune` removes it")
+        elif change.kind is Kind.EDITED:
+            warn(f"{path} was edited by hand and is left as it is; --overwrite renders it anew")
+    if not any(one.is_pending for one in changes):
+        answer(f"{len(changes)} units are current" if changes else "there are no profiles")
+
+
+def _diff(change: Change, path: str) -> Iterator[str]:
+    before, after = (change.before or ""), (change.after or "")
+    return difflib.unified_diff(
+        before.splitlines(), "" if change.kind is Kind.REMOVE else after.splitlines(),
+        fromfile=path, tofile="removed" if change.kind is Kind.REMOVE else "as the profile says",
+        lineterm="",
+    )  # fmt: skip
+
+
+def _print_diff(lines: Iterator[str]) -> None:
+    if not is_terminal(sys.stdout):
+        for line in lines:
+            answer(line)
+        return
+    styles = {"+": "green", "-": "red", "@": "cyan"}
+    screen = console(sys.stdout)
+    for line in lines:
+        screen.print(line, style=styles.get(line[:1], ""))

@@ -1,0 +1,119 @@
+"""stdout is the answer, stderr is the conversation.
+
+On a terminal Rich draws; in a pipe there are plain lines, and Rich is not even imported. Text is
+never markup: a model's path may hold `[brackets]`.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+from llmctl.errors import LlmctlError, SwitchError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Row = Sequence[str]
+STYLES = {
+    "ready": "green",
+    "loading": "yellow",
+    "failed": "bold red",
+    "stopped": "dim",
+    "current": "dim",
+    "broken": "bold red",
+}
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Somebody is watching it."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def console(stream: TextIO) -> "Console":
+    """A Rich console that prints text as it is."""
+    from rich.console import Console
+
+    return Console(file=stream, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def answer(text: str) -> None:
+    """A line of the answer."""
+    print(text)  # noqa: T201  # this is the one door to stdout
+
+
+def answer_json(facts: Mapping[str, Any] | Sequence[Any]) -> None:
+    """The answer as JSON."""
+    answer(json.dumps(facts, indent=2, ensure_ascii=False))
+
+
+def say(text: str, *, style: str = "") -> None:
+    """A line of the conversation."""
+    if style and is_terminal(sys.stderr):
+        console(sys.stderr).print(text, style=style)
+    else:
+        print(text, file=sys.stderr, flush=True)  # noqa: T201  # the one door to stderr
+
+
+def table(header: Row, rows: Sequence[Row]) -> None:
+    """Rows under a header. A cell that is a state gets its colour."""
+    if is_terminal(sys.stdout):
+        _rich_table(header, rows)
+        return
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    for row in (header, *rows):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        answer("  ".join(cells).rstrip())
+
+
+def _rich_table(header: Row, rows: Sequence[Row]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=None, pad_edge=False)
+    for word in header:
+        drawn.add_column(Text(word, style="bold"))
+    for row in rows:
+        drawn.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+    console(sys.stdout).print(drawn)
+
+
+def complain(error: LlmctlError, *, as_json: bool) -> None:
+    """An error and what to do about it; as JSON on stdout where the answer would have been."""
+    if as_json:
+        facts = {"message": error.message, "hint": error.hint, "status": error.exit_status}
+        answer_json({"error": facts})
+        return
+    if isinstance(error, SwitchError):
+        for line in error.evidence:
+            say(f"  | {line}", style="dim")
+    say(f"error: {error.message}", style="bold red")
+    if error.hint:
+        say(f"hint: {error.hint}")
+
+
+def warn(text: str) -> None:
+    """Something a person should know."""
+    say(f"warning: {text}", style="yellow")
+
+
+def gib(count: int | None) -> str:
+    """Bytes for people: `1.9 GiB`, `512 MiB`."""
+    if count is None:
+        return "-"
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds for people: `12s`, `3m 4s`, `2h 5m`, `3d 4h`."""
+    if seconds is None:
+        return "-"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60}s"
+    if whole < 86400:
+        return f"{whole // 3600}h {whole % 3600 // 60}m"
+    return f"{whole // 86400}d {whole % 86400 // 3600}h"

@@ -1,0 +1,147 @@
+"""llmctl list, llmctl show, llmctl render"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from llmctl.cli.options import (
+    LOCAL,
+    HostOption,
+    JsonOption,
+    NameArgument,
+    VerboseOption,
+    open_box,
+)
+from llmctl.cli.output import answer, answer_json, gib, table, warn
+from llmctl.core.gguf_name import quant
+from llmctl.core.profile import Profile
+from llmctl.core.unit import url
+from llmctl.engine.apply import Kind, plan_apply
+from llmctl.engine.box import Box, Resolved
+from llmctl.engine.status import profile_states
+
+# Why an `auto` value is what it is, until the memory planner computes it.
+_AUTO = {
+    "ctx": "llama-server takes what the model was trained for",
+    "gpu_layers": "all of them",
+    "n_cpu_moe": "no experts are moved to the CPU",
+    "tensor_split": "llama-server splits by free memory",
+    "devices": "llama-server uses all it sees",
+    "draft": "none",
+}
+
+
+def list_(
+    host: HostOption = LOCAL, json: JsonOption = False, verbose: VerboseOption = False
+) -> None:
+    """Profiles: model, size, context, state."""
+    box = open_box(host, verbose=verbose)
+    states = {name: state.value for name, state in profile_states(box).items()}
+    kinds = {one.unit: one for one in plan_apply(box)}
+    rows = [_facts(box, name, states[name], kinds[f"llm-{name}.service"].kind) for name in states]
+    if json:
+        answer_json(rows)
+        return
+    header = ("NAME", "MODEL", "QUANT", "SIZE", "CTX", "GROUP", "STATE", "UNIT")
+    table(header, [_row(one) for one in rows])
+    for one in rows:
+        for problem in one["problems"]:
+            warn(problem)
+
+
+def _facts(box: Box, name: str, state: str, kind: Kind) -> dict[str, Any]:
+    loaded = box.store.profiles[name]
+    profile = loaded.profile
+    problems = list(loaded.error.problems) if loaded.error else []
+    return {
+        "name": name,
+        "model": profile.model if profile else None,
+        "quant": quant(profile.model) if profile else None,
+        "size_bytes": box.store.model_bytes(profile) if profile else None,
+        "ctx": profile.ctx if profile else None,
+        "group": loaded.group,
+        "aliases": list(profile.aliases) if profile else [],
+        "state": state,
+        "stale": kind is not Kind.CURRENT,
+        "unit": "missing"
+        if kind is Kind.CREATE
+        else "stale"
+        if kind is Kind.UPDATE
+        else kind.value,
+        "problems": problems,
+    }
+
+
+def _row(one: dict[str, Any]) -> tuple[str, ...]:
+    model = (one["model"] or "-").rpartition("/")[2]
+    size = gib(one["size_bytes"]) if one["size_bytes"] is not None else "no file"
+    return (
+        one["name"], model, one["quant"] or "-", size, str(one["ctx"] or "-"), one["group"],
+        one["state"], one["unit"],
+    )  # fmt: skip
+
+
+def show(
+    name: NameArgument,
+    host: HostOption = LOCAL,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """A profile with every value, and where it is from."""
+    box = open_box(host, verbose=verbose)
+    resolved = box.resolve(name)
+    values = list(_values(box, resolved))
+    if json:
+        answer_json({
+            "profile": name,
+            "values": {key: {"value": value, "from": why} for key, value, why in values},
+            "args": list(resolved.argv[1:]),
+            "binary": resolved.argv[0],
+            "unit": box.store.unit_path(resolved.unit),
+            "url": url(resolved.place.port),
+        })  # fmt: skip
+        return
+    table(("KEY", "VALUE", "FROM"), [(key, _text(value), why) for key, value, why in values])
+    answer(f"unit: {box.store.unit_path(resolved.unit)}")
+    answer(f"url:  {url(resolved.place.port)}")
+
+
+def _values(box: Box, resolved: Resolved) -> Iterator[tuple[str, Any, str]]:
+    profile = resolved.profile
+    files = box.store.files(profile)
+    found = {"model": files.model, "binary": files.binary, "mmproj": files.mmproj}
+    for field in msgspec.structs.fields(Profile):
+        if field.name == "name":
+            continue
+        value = msgspec.to_builtins(getattr(profile, field.name))
+        default = msgspec.to_builtins(_default(field))
+        if value == "auto" and field.name in _AUTO:
+            why = f"auto: {_AUTO[field.name]}"
+        elif field.required or value != default:
+            why = "profile"
+        else:
+            why = "default"
+        yield field.name, found.get(field.name) or value, why
+    yield "port", resolved.place.port, "profile" if profile.is_resident else "group"
+
+
+def _default(field: Any) -> Any:
+    if field.default is not msgspec.NODEFAULT:
+        return field.default
+    return None if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        shown = {key: one for key, one in value.items() if one is not None}
+        return ", ".join(f"{key}: {one}" for key, one in shown.items()) or "-"
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value)) or "-"
+    return "-" if value is None else str(value)
+
+
+def render(name: NameArgument, host: HostOption = LOCAL, verbose: VerboseOption = False) -> None:
+    """The text of NAME's unit."""
+    box = open_box(host, verbose=verbose)
+    answer(box.render_anew(box.resolve(name)).text.rstrip("\n"))

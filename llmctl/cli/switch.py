@@ -1,0 +1,120 @@
+"""llmctl switch, llmctl off"""
+
+from typing import Annotated
+
+import typer
+
+from llmctl.cli.options import (
+    LOCAL,
+    HostOption,
+    JsonOption,
+    NameArgument,
+    VerboseOption,
+    open_box,
+)
+from llmctl.cli.output import answer, answer_json, say
+from llmctl.cli.progress import Progress
+from llmctl.engine.clock import SystemClock
+from llmctl.engine.off import off as turn_off
+from llmctl.engine.off import units_of
+from llmctl.engine.switch import TIMEOUT_S, Options, Switch, Switched, dry_run
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+def switch(
+    name: NameArgument,
+    timeout: Annotated[
+        float,
+        typer.Option(min=1, metavar="SECONDS", help="Give up when nothing has moved for so long."),
+    ] = TIMEOUT_S,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Ask systemd for it and return.")
+    ] = False,
+    no_rollback: Annotated[
+        bool, typer.Option("--no-rollback", help="Leave a failed model as it is.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the steps.")] = False,
+    host: HostOption = LOCAL,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Make NAME the running model of its group.
+
+    Waits until it truly answers under its own name. If it does not, the model that ran before is
+    brought back and the reason is told, with the server's last lines.
+    """
+    options = Options(timeout=timeout, wait=not no_wait, rollback=not no_rollback)
+    with Progress(quiet=json) as progress:
+        work = Switch(
+            open_box(host, verbose=verbose), name, options=options, clock=SystemClock(),
+            report=progress.report,
+        )  # fmt: skip
+        if dry_run:
+            _show_steps(work, as_json=json)
+            return
+        try:
+            done = work.run()
+        except KeyboardInterrupt:
+            _interrupted(name)
+            raise typer.Exit(INTERRUPTED) from None
+    _show(done, as_json=json)
+
+
+def _show_steps(work: Switch, *, as_json: bool) -> None:
+    steps = dry_run(work)
+    if as_json:
+        answer_json({"profile": work.wanted.profile, "previous": work.previous, "steps": steps})
+        return
+    for step in steps:
+        answer(step)
+
+
+def _interrupted(name: str) -> None:
+    say(f"interrupted: the switch to {name} goes on in systemd.")
+    say("hint: `llmctl status` shows how it ended; `llmctl off` stops it.")
+
+
+def _show(done: Switched, *, as_json: bool) -> None:
+    if as_json:
+        answer_json({
+            "profile": done.profile,
+            "previous": done.previous,
+            "state": done.state,
+            "ready_s": done.ready_s and round(done.ready_s, 3),
+            "url": done.url,
+        })  # fmt: skip
+        return
+    before = done.previous if done.previous not in (None, done.profile) else None
+    instead = f", instead of {before}" if before else ""
+    if done.ready_s is None:
+        answer(f"{done.profile} is starting{instead}: {done.url}")
+    else:
+        answer(f"{done.profile} is ready{instead}: {done.url} ({done.ready_s:.1f} s)")
+
+
+def off(
+    group: Annotated[
+        str | None, typer.Option(metavar="GROUP", help="Only this group; otherwise all groups.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Residents too.")] = False,
+    host: HostOption = LOCAL,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Stop the running models."""
+    box = open_box(host, verbose=verbose)
+    units = units_of(box, group, everything=everything)
+    with Progress(quiet=json) as progress:
+        stopped = turn_off(
+            box, units, clock=SystemClock(), report=progress.report, timeout=_LONGEST_STOP_S
+        )
+    if json:
+        answer_json({"stopped": list(stopped.profiles)})
+    elif stopped.profiles:
+        answer(f"stopped {', '.join(stopped.profiles)}")
+    else:
+        answer("nothing was running")
+
+
+_LONGEST_STOP_S = 600.0

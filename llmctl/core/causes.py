@@ -1,0 +1,142 @@
+"""The server's last lines -> the cause in words, and what to do about it.
+
+Patterns are of lines that real binaries wrote (llama.cpp 0.5.0-0.7.0, CUDA, Vulkan, ROCm, glibc,
+systemd); the first that matches in the order below wins.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llmctl.core.state import UnitStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What happened, in a clause that follows "because", and what to try."""
+
+    what: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    pattern: re.Pattern[str]
+    what: str
+    hint: str
+
+
+def _known(pattern: str, what: str, hint: str) -> _Known:
+    return _Known(re.compile(pattern, re.IGNORECASE), what, hint)
+
+
+_LESS = "Lower ctx, quantize kv, or raise n_cpu_moe in the profile; see what else holds the GPU."
+_KNOWN = (
+    _known(
+        r"cudaMalloc failed: out of memory|CUDA error: out of memory|hipMalloc"
+        r"|ErrorOutOfDeviceMemory|Device memory allocation .* failed"
+        r"|failed to allocate (?:CUDA|ROCm|Vulkan|SYCL)\w* buffer"
+        r"|requested buffer size exceeds device memory",
+        "the GPU ran out of memory",
+        _LESS,
+    ),
+    _known(
+        r"failed to allocate (?:CPU|host|\w*) ?buffer|std::bad_alloc|unable to allocate|"
+        r"mmap failed: Cannot allocate memory",
+        "the box ran out of memory",
+        "Use a smaller model or context, or lower n_cpu_moe.",
+    ),
+    _known(
+        r"error: invalid argument: (?P<x>\S+)",
+        "this llama-server does not know the flag {x}",
+        "Take it out of args (or update the binary), then `llmctl switch` again.",
+    ),
+    _known(
+        r"(?P<x>the argument has been removed.*)",
+        "this llama-server no longer has a flag it was given: {x}",
+        "Change args in the profile.",
+    ),
+    _known(
+        r"error while handling argument \"(?P<x>[^\"]+)\": *(?P<y>.*)",
+        "llama-server refused the value of {x} ({y})",
+        "Correct the profile, then `llmctl switch` again.",
+    ),
+    _known(
+        r"couldn't bind (?:HTTP )?(?:server )?socket.*?port: *(?P<x>\d+)",
+        "port {x} is taken",
+        "Stop what holds it, or give the group another port in config.yaml.",
+    ),
+    _known(
+        r"failed to open GGUF file '(?P<x>[^']+)' \((?P<y>[^)]+)\)",
+        "the model file {x} cannot be opened ({y})",
+        "Correct model: in the profile, or put the file there.",
+    ),
+    _known(
+        r"(?:failed to open|open\(\)).*(?P<y>No such file or directory|Permission denied)",
+        "the model file cannot be opened ({y})",
+        "Correct model: in the profile, or put the file there.",
+    ),
+    _known(
+        r"invalid magic|failed to read (?:header|key|tensor|magic)|tensor '.*' data is not within"
+        r"|corrupted or incomplete|gguf_init_from_\w+: failed|bad GGUF|unsupported GGUF",
+        "the model file is corrupt or incomplete",
+        "Compare its size and sha256 with the source, and fetch it again.",
+    ),
+    _known(
+        r"unknown model architecture: '(?P<x>[^']+)'",
+        "this llama-server is too old for the architecture {x}",
+        "Use a newer binary for this profile.",
+    ),
+    _known(
+        r"quantized V cache|V cache quantization requires flash_attn",
+        "quantized V needs flash attention",
+        "Say flash_attn: on, or kv: f16.",
+    ),
+    _known(
+        r"no backends are loaded",
+        "llama-server found no backend library beside it",
+        "Reinstall the binary with its ggml libraries.",
+    ),
+    _known(
+        r"error while loading shared libraries: (?P<x>[^:]+)",
+        "the binary's library {x} is missing",
+        "Install it, or set LD_LIBRARY_PATH under binaries: {{...: {{env: ...}}}} in config.yaml.",
+    ),
+    _known(r"failed to load model", "the model could not be loaded", "See the lines above."),
+)
+
+
+def name_cause(lines: Sequence[str], status: UnitStatus) -> Cause:
+    """The most telling cause that the evidence shows."""
+    text = "\n".join(lines)
+    if status.result == "oom-kill":
+        return Cause("the kernel killed it: the box ran out of memory", _LESS)
+    for known in _KNOWN:
+        if match := known.pattern.search(text):
+            words = {name: (value or "").strip() for name, value in match.groupdict().items()}
+            return Cause(known.what.format(**words), known.hint.format(**words))
+    return _from_systemd(status)
+
+
+# status.h of systemd: exit statuses its own child uses before execve(2) succeeds.
+_EXEC_STATUS = {
+    200: "its working directory is missing",
+    203: "its binary cannot be executed",
+    208: "its standard input cannot be opened",
+    209: "its log file cannot be opened",
+}
+_SIGNALS = {4: "ILL (the binary needs another CPU)", 6: "ABRT", 7: "BUS", 9: "KILL", 11: "SEGV"}
+
+
+def _from_systemd(status: UnitStatus) -> Cause:
+    logs = "See `llmctl logs` for all it wrote."
+    if status.exit_status in _EXEC_STATUS and status.exit_code == 1:
+        return Cause(_EXEC_STATUS[status.exit_status], "Check binaries: in config.yaml.")
+    if status.result == "start-limit-hit":
+        return Cause("it crashed too often in a row (start limit hit)", logs)
+    if status.result == "timeout":
+        return Cause("it did not stop or start in time", logs)
+    if status.exit_code in (2, 3):  # CLD_KILLED, CLD_DUMPED
+        name = _SIGNALS.get(status.exit_status, str(status.exit_status))
+        return Cause(f"it was ended by signal {name}", logs)
+    return Cause(f"it ended with status {status.exit_status}", logs)

@@ -1,0 +1,129 @@
+"""Config: what config.yaml says about a box. Every key has a default that works."""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from llmctl.core.document import Path, build, parse_yaml
+from llmctl.core.words import DEFAULT_GROUP, NAME, RESIDENT
+from llmctl.errors import ProfileError
+
+FIRST_PORT = 12340
+"""Instance i of a group listens on 127.0.0.1, the group's port + i."""
+
+
+class Binary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A llama-server build: where it is, and what environment it needs."""
+
+    path: Annotated[str, Meta(min_length=1)]
+    env: dict[str, str | int] = {}
+
+
+class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Profiles of which at most one runs: their port, and foreign units that exclude them."""
+
+    port: Annotated[int, Meta(ge=1024, le=65535)]
+    conflicts: tuple[str, ...] = ()
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One box."""
+
+    models_dir: Annotated[
+        str,
+        Meta(
+            title="the path of a directory",
+            description="Where relative model paths start.",
+            examples=["~/models"],
+        ),
+    ] = "~/models"
+    binaries: Annotated[
+        dict[str, str | Binary],
+        Meta(
+            title="names with a path each, or {path: ..., env: {...}}",
+            description="llama-server builds by name. A bare word is looked up on the box's PATH.",
+            examples=[{"upstream": "~/llama.cpp/build/bin/llama-server"}],
+        ),
+    ] = msgspec.field(default_factory=lambda: {"upstream": "llama-server"})
+    groups: Annotated[
+        dict[str, Group],
+        Meta(
+            title="names with {port: N, conflicts: [UNIT, ...]} each",
+            description="Groups of profiles of which at most one runs, and foreign user units that "
+            "must not run beside them.",
+            examples=[{"gpu": {"port": 12340, "conflicts": ["lmstudio.service"]}}],
+        ),
+    ] = msgspec.field(default_factory=lambda: {DEFAULT_GROUP: Group(port=FIRST_PORT)})
+    logs: Annotated[
+        Literal["journal", "file"],
+        Meta(
+            title="journal or file",
+            description="Where the servers' output goes: the journal, or one file per model below "
+            "the state directory (for a user manager whose journal cannot be read).",
+            examples=["journal"],
+        ),
+    ] = "journal"
+    unit_dir: Annotated[
+        str | None,
+        Meta(
+            title="the path of a directory that the user manager reads",
+            description="Where units are written; `~/.config/systemd/user` when not given.",
+            examples=["$XDG_RUNTIME_DIR/systemd/user"],
+        ),
+    ] = None
+
+    def binary(self, name: str) -> Binary | None:
+        """The build of that name, however it was written."""
+        given = self.binaries.get(name)
+        return Binary(path=given) if isinstance(given, str) else given
+
+
+def parse_config(text: str, *, file: str) -> Config:
+    """The configuration that `text` describes; a ProfileError with every complaint otherwise."""
+    raw = parse_yaml(text, file=file)
+    return build(Config, raw, file=file, check=lambda config: list(_complaints(config)))
+
+
+def _complaints(config: Config) -> Iterator[tuple[Path, str]]:
+    ports: dict[int, str] = {}
+    for name, group in config.groups.items():
+        if name == RESIDENT or not NAME.fullmatch(name):
+            yield ("groups", name), "expected a name such as gpu (none means no group)"
+        if group.port in ports:
+            yield ("groups", name, "port"), f"{group.port} is group {ports[group.port]}'s"
+        ports[group.port] = name
+        for index, unit in enumerate(group.conflicts):
+            if not _is_unit(unit):
+                path = ("groups", name, "conflicts", index)
+                yield path, f'expected a unit such as ollama.service, got "{unit}"'
+    for name in config.binaries:
+        binary = config.binary(name)
+        if binary and any(sign in binary.path for sign in "$\0\n"):
+            yield ("binaries", name), "a path with $, a newline or NUL cannot start a unit"
+
+
+def _is_unit(name: str) -> bool:
+    stem, dot, kind = name.rpartition(".")
+    good = stem.replace("@", "").replace("\\", "").replace(":", "")
+    return bool(dot and good and kind.isalpha() and all(c.isalnum() or c in "._-" for c in good))
+
+
+def require_group(config: Config, name: str, *, file: str) -> Group:
+    """The group `name`, or a ProfileError that says how to make it."""
+    if name in config.groups:
+        return config.groups[name]
+    raise ProfileError(
+        f"{file}: group: {name} is not a group of this box; there is "
+        + ", ".join(sorted(config.groups)),
+        hint=f"Add it to config.yaml: groups: {{{name}: {{port: 12360}}}}",
+    )
+
+
+def json_schema() -> Mapping[str, Any]:
+    """JSON Schema of config.yaml, for editors."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **msgspec.json.schema(Config),
+    }

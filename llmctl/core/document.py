@@ -1,0 +1,174 @@
+"""YAML text -> frozen structs, with complaints a person can act on.
+
+YAML is read as YAML 1.2's core schema reads it: only `true` and `false` are booleans (so
+`flash_attn: on` is a word), `010` is text, and a key may stand only once. PyYAML's 1.1 rules would
+turn `on` into True and `1:30` into 90, and keep the last of two equal keys.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+import yaml
+
+from llmctl.errors import ProfileError
+
+T = TypeVar("T", bound=msgspec.Struct)
+Path = tuple[str | int, ...]
+_BaseLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times faster
+
+
+class _Loader(_BaseLoader):  # type: ignore[misc]  # its base is chosen at run time
+    """SafeLoader with YAML 1.2's scalars and no duplicate keys."""
+
+    yaml_implicit_resolvers: Mapping[str, object] = {}
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002  # PyYAML's signature
+        """A dict; a key given twice is an error, where PyYAML would keep the last."""
+        seen: set[object] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"{key.value}: given twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)  # type: ignore[no-any-return]
+
+
+def _resolve(tag: str, pattern: str, first: str) -> None:
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(pattern), list(first))
+
+
+_resolve("bool", r"^(?:true|false)$", "tf")
+_resolve("null", r"^(?:null|~|)$", "n~\0")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^$"), [""])
+_resolve("int", r"^-?(?:0|[1-9][0-9]*)$", "-0123456789")
+_resolve("float", r"^-?(?:0|[1-9][0-9]*)\.[0-9]+(?:[eE][-+]?[0-9]+)?$", "-0123456789")
+
+
+def parse_yaml(text: str, *, file: str) -> Any:
+    """The document in `text`, or a ProfileError that names `file` and the line."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506  # _Loader is a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f":{mark.line + 1}" if mark else ""
+        raise ProfileError(f"{file}{where}: {error.problem or 'not valid YAML'}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ProfileError(f"{file}: not valid YAML: {error}".splitlines()[0]) from None
+
+
+def show_value(value: object) -> str:
+    """`value` as its writer wrote it, near enough, and short."""
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    text = f'"{text}"' if isinstance(value, str) else text
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def show_path(path: Path) -> str:
+    """`("kv", "k")` -> `kv.k`; `("args", 2)` -> `args[2]`."""
+    words = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return words.removeprefix(".")
+
+
+def complain(path: Path, message: str, *, file: str) -> str:
+    """One complaint: file, key path, what is wrong and what would be right."""
+    return f"{file}: {show_path(path)}: {message}" if path else f"{file}: {message}"
+
+
+def build(
+    kind: type[T],
+    raw: Any,
+    *,
+    file: str,
+    fixed: Mapping[str, Any] | None = None,
+    check: Callable[[T], Sequence[tuple[Path, str]]] | None = None,
+) -> T:
+    """The struct that the mapping `raw` describes; every complaint at once, or none.
+
+    `fixed` are fields that the document may not give (a profile's name is its file's). `check`
+    sees the finished struct and returns what types cannot say.
+    """
+    problems: list[tuple[Path, str]] = []
+    value = _struct(kind, {} if raw is None else raw, problems, dict(fixed or {}))
+    if value is not None and check is not None:
+        problems.extend(check(value))
+    if value is None or problems:
+        raise ProfileError([complain(path, text, file=file) for path, text in problems])
+    return value
+
+
+def _struct(
+    kind: type[T], raw: Any, problems: list[tuple[Path, str]], values: dict[str, Any]
+) -> T | None:
+    if not isinstance(raw, dict):
+        problems.append(((), f"expected keys and values, got {show_value(raw)}"))
+        return None
+    fields = {f.name: f for f in msgspec.structs.fields(kind) if f.name not in values}
+    for key, given in raw.items():
+        field = fields.get(key)
+        if field is None:
+            problems.append(((str(key),), _unknown_key(str(key), list(fields))))
+            continue
+        values[key] = _value(field.type, given, key, problems)
+    problems.extend(
+        ((name,), f"missing; expected {expects(field.type)}")
+        for name, field in fields.items()
+        if field.required and name not in raw
+    )
+    return None if problems else kind(**values)
+
+
+def _value(kind: Any, given: Any, key: str, problems: list[tuple[Path, str]]) -> Any:
+    try:
+        return msgspec.convert(given, kind)
+    except msgspec.ValidationError as error:
+        message, _, tail = str(error).partition(" - at `")
+        problems.append(_translate(message, (key, *_steps(tail)), given, expects(kind)))
+        return None
+
+
+def _translate(message: str, path: Path, given: Any, wanted: str) -> tuple[Path, str]:
+    """msgspec's words -> ours. Its messages: msgspec/_core.c, `ms_validation_error` and friends."""
+    key = re.search(r"(unknown|missing required) field `([^`]+)`", message)
+    if key:
+        return (*path, key[2]), "unknown key" if key[1] == "unknown" else "missing"
+    if len(path) > 1 or not wanted:
+        words = re.search(r"Expected `([^`]+)`", message)
+        wanted = _in_words(words[1]) if words else f"{wanted} ({message.lower()})"
+    return path, f"expected {wanted}, got {show_value(_dig(given, path[1:]))}"
+
+
+def _in_words(types: str) -> str:
+    names = {"int": "a whole number", "str": "text", "bool": "true or false", "float": "a number"}
+    names |= {"array": "a list", "object": "keys and values", "null": "nothing"}
+    return " or ".join(names.get(one, one) for one in types.split(" | "))
+
+
+def expects(kind: Any) -> str:
+    """What a value of this annotated type is, in a person's words (the `title` of its Meta)."""
+    notes = [note for note in getattr(kind, "__metadata__", ()) if isinstance(note, msgspec.Meta)]
+    return next((note.title for note in notes if note.title), "")
+
+
+def _steps(tail: str) -> Path:
+    """`$.a[0]` of a msgspec message -> ("a", 0). `[...]` stands for some key: the path ends."""
+    found = re.findall(r"\.([^.\[`]+)|\[(\d+)\]", tail.split("[...]")[0])
+    return tuple(name or int(index) for name, index in found)
+
+
+def _dig(value: Any, steps: Path) -> Any:
+    for step in steps:
+        try:
+            value = value[step]
+        except (KeyError, IndexError, TypeError):
+            return value
+    return value
+
+
+def _unknown_key(key: str, known: Sequence[str]) -> str:
+    import difflib  # only complaints need it, and it costs 2 ms
+
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    return f"unknown key; did you mean {near[0]}?" if near else "unknown key"

@@ -1,0 +1,171 @@
+"""wanted + observed -> steps; steps done -> steps back. Plain data: the dry run prints the same.
+
+systemd owns the state. Nothing here stops a rival by hand: `Conflicts=` does, and the ordering in
+the units makes it do so first. No observation gates a start; it only decides whether a running
+process must be restarted because it was started from another text.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from llmctl.core.unit import Owner, UnitFile, read_header
+
+
+@dataclass(frozen=True, slots=True)
+class WriteUnit:
+    """Install a unit file; `before` is the text that was there."""
+
+    unit: UnitFile
+    before: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveUnit:
+    """Remove a unit file of ours; `before` is its text."""
+
+    name: str
+    before: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """systemctl daemon-reload."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Make a unit active. A no-op on one that is."""
+
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """Start a unit anew, so that it runs from its present text."""
+
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Stop units, and forget their failures."""
+
+    units: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitReady:
+    """Until the model answers under its own name."""
+
+    profile: str
+
+
+Step = WriteUnit | RemoveUnit | Reload | Start | Restart | Stop | AwaitReady
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The profile to run, its unit as rendered now, and the slice it runs in."""
+
+    profile: str
+    unit: UnitFile
+    support: tuple[UnitFile, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A group before a switch.
+
+    texts: installed unit files, None where there is none. active: members that are up, and
+    foreign: foreign units that are, in the order of their names. running_source: digest of the
+    text that the wanted unit's process was started from.
+    """
+
+    texts: Mapping[str, str | None]
+    active: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+    running_source: str | None = None
+    needs_reload: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchPlan:
+    """The steps of a switch, and those that undo it if it fails."""
+
+    steps: tuple[Step, ...]
+    previous: str | None = None
+    warnings: tuple[str, ...] = field(default=())
+
+
+def plan_switch(wanted: Wanted, observed: Observed) -> tuple[Step, ...]:
+    """Steps that make `wanted` the running model of its group."""
+    writes = plan_writes((*wanted.support, wanted.unit), observed.texts)
+    reload = (Reload(),) if writes or observed.needs_reload else ()
+    name = wanted.unit.name
+    outdated = name in observed.active and observed.running_source != _source_after(
+        wanted, observed
+    )
+    start = Restart(name) if outdated else Start(name)
+    return (*writes, *reload, start, AwaitReady(wanted.profile))
+
+
+def _source_after(wanted: Wanted, observed: Observed) -> str | None:
+    """The digest that a process started after the writes would carry."""
+    text = observed.texts.get(wanted.unit.name)
+    header = read_header(text)
+    return header.source if header.owner is Owner.EDITED else read_header(wanted.unit.text).source
+
+
+def plan_writes(
+    units: Sequence[UnitFile], texts: Mapping[str, str | None]
+) -> tuple[WriteUnit, ...]:
+    """Writes of units that are absent or stale; edited and foreign ones are left as they are."""
+    return tuple(
+        WriteUnit(unit, texts.get(unit.name))
+        for unit in units
+        if read_header(texts.get(unit.name)).owner in (Owner.ABSENT, Owner.OURS)
+        and is_stale(unit, texts.get(unit.name))
+    )
+
+
+def is_stale(unit: UnitFile, installed: str | None) -> bool:
+    """The installed text was made from something else than `unit` is."""
+    return read_header(installed).source != read_header(unit.text).source
+
+
+def plan_rollback(wanted: Wanted, observed: Observed, done: Sequence[Step]) -> tuple[Step, ...]:
+    """Steps back to what `observed` saw: the earlier model runs, from the text it ran from."""
+    name = wanted.unit.name
+    restored = tuple(
+        WriteUnit(UnitFile(name, step.before), step.unit.text)
+        for step in done
+        if isinstance(step, WriteUnit) and step.unit.name == name and step.before is not None
+    )
+    foreign = tuple(Start(unit) for unit in observed.foreign)
+    if name in observed.active:  # it ran before: from its old text, or untouched
+        again = (Reload(), Restart(name), AwaitReady(wanted.profile))
+        return (*restored, *again) if restored else ()
+    if observed.active:
+        previous = observed.active[0]
+        profile = previous.removeprefix("llm-").removesuffix(".service")
+        return (Start(previous), AwaitReady(profile))
+    return (Stop((name,)), *foreign)
+
+
+def describe(step: Step) -> str:
+    """A step in words, for the dry run and for progress alike."""
+    match step:
+        case WriteUnit(unit, before):
+            return f"write {unit.name}" if before is None else f"update {unit.name}"
+        case RemoveUnit(name):
+            return f"remove {name}"
+        case Reload():
+            return "reload systemd's units"
+        case Start(unit):
+            return f"start {unit}"
+        case Restart(unit):
+            return f"restart {unit}"
+        case Stop(units):
+            return f"stop {', '.join(units)}"
+        case AwaitReady(profile):
+            return f"wait until {profile} answers"

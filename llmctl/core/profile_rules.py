@@ -1,0 +1,86 @@
+"""What the types of a profile's keys cannot say: rules between keys, and systemd's own limits."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from llmctl.core.document import Path
+from llmctl.core.words import NAME
+
+if TYPE_CHECKING:
+    from llmctl.core.profile import Profile
+
+Complaint = tuple[Path, str]
+
+PLAIN_KV = ("f32", "f16", "bf16")
+KV_TYPES = (*PLAIN_KV, "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
+DRAFT_WORDS = ("off", "auto", "mtp", "ngram")
+# K at one precision and V at another has no CUDA kernel unless llama.cpp was built with
+# GGML_CUDA_FA_ALL_QUANTS: 49 tok/s drop to 3 (llama.cpp #28455; measured on a 16 GB card).
+MIXED_KV = (
+    "K and V differ, which drops to a tenth of the speed without a matching CUDA kernel; "
+    "use one type, or say allow_mixed_kv: true"
+)
+
+
+def complaints(profile: "Profile") -> list[Complaint]:
+    """Everything wrong with a profile whose keys are each well formed."""
+    rules: tuple[Callable[[Profile], Iterator[Complaint]], ...] = (_kv, _group, _draft, _text)
+    return [complaint for rule in rules for complaint in rule(profile)]
+
+
+def _kv(profile: "Profile") -> Iterator[Complaint]:
+    kv = profile.kv_types
+    for which, kind in (("k", kv.k), ("v", kv.v)):
+        if kind not in KV_TYPES:
+            path = ("kv", which) if not isinstance(profile.kv, str) else ("kv",)
+            yield path, f'expected one of {", ".join(KV_TYPES)}, got "{kind}"'
+    if kv.k != kv.v and not profile.allow_mixed_kv:
+        yield ("kv",), f"k is {kv.k} and v is {kv.v}: {MIXED_KV}"
+    if profile.flash_attn == "off" and kv.v not in PLAIN_KV:
+        # llama-server exits: "quantized V cache requires flash_attn".
+        yield ("flash_attn",), f"off, but quantized V ({kv.v}) needs it; say flash_attn: on"
+
+
+def _group(profile: "Profile") -> Iterator[Complaint]:
+    if not profile.is_resident and not NAME.fullmatch(profile.group):
+        yield ("group",), f'expected a name such as gpu, or none, got "{profile.group}"'
+    if profile.is_resident and profile.port is None:
+        yield (
+            ("port",),
+            "missing; a resident (group: none) needs a port of its own, say port: 12400",
+        )
+    if not profile.is_resident and profile.port is not None:
+        yield (
+            ("port",),
+            f"only residents have one; group {profile.group} has its own in config.yaml",
+        )
+    if profile.ubatch > profile.batch:
+        yield ("ubatch",), f"{profile.ubatch} is more than batch, {profile.batch}"
+
+
+def _draft(profile: "Profile") -> Iterator[Complaint]:
+    word = profile.draft
+    if isinstance(word, str) and word not in DRAFT_WORDS and not word.endswith(".gguf"):
+        yield ("draft",), f'expected {", ".join(DRAFT_WORDS)} or a GGUF file, got "{word}"'
+
+
+def _text(profile: "Profile") -> Iterator[Complaint]:
+    """What execve(2) and systemd cannot carry; systemd.exec(5) on Environment=."""
+    paths = (("model", profile.model), ("mmproj", profile.mmproj or ""), ("draft", profile.draft))
+    for key, value in paths:
+        if isinstance(value, str) and "\0" in value:
+            yield (key,), "holds a NUL character, which no path can"
+    for index, word in enumerate(profile.args):
+        if "\0" in str(word):
+            yield ("args", index), "holds a NUL character, which no argument can"
+    yield from _env(profile.env)
+
+
+def _env(env: Mapping[str, str | int]) -> Iterator[Complaint]:
+    for name, value in env.items():
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            yield ("env", name), "no name systemd takes; letters, digits and _ only"
+        elif bad := re.search(r"[^\n\t\x20-\x7e\x80-\U0010ffff]", str(value)):
+            # env_value_is_valid() in systemd's src/basic/env-util.c
+            yield ("env", name), f"holds the control character {bad[0]!r}, which systemd refuses"

@@ -1,0 +1,93 @@
+"""Is it ready, still coming, or lost? The judgement of a unit on its way up, without a clock.
+
+A start is asked for with --no-block; from then on systemd's own properties tell how it goes. A new
+InvocationID is a new run: the one that follows the request is ours, the next one means that ours
+died and systemd tried again (a failed start under Restart=on-failure shows as `activating
+(auto-restart)`, never as `failed`, until the start limit is hit).
+"""
+
+import enum
+from dataclasses import dataclass, replace
+
+from llmctl.core.state import Health, UnitStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The right model answers, `seconds` after it was asked for."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Crashed:
+    """The run we waited for ended badly."""
+
+    status: UnitStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The start was cancelled, or the run ended without a failure. fresh: it had begun."""
+
+    status: UnitStatus
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stalled:
+    """Nothing moved for `seconds`."""
+
+    status: UnitStatus
+    health: Health
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Impostor:
+    """The port answers under another name."""
+
+    status: UnitStatus
+    alias: str | None
+
+
+Outcome = Ready | Crashed | Gone | Stalled | Impostor
+
+
+class Phase(enum.Enum):
+    """Where a unit is on its way up."""
+
+    QUEUED = "queued"  # systemd has not started it yet: something else must stop first
+    RUNNING = "running"  # the server was executed; whether it answers is another question
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What is known of the run being waited for.
+
+    before: the unit when the start was asked for. must_differ: it was a restart, so the run that
+    was active then does not count. run: InvocationID of the run being watched, once it began.
+    """
+
+    before: UnitStatus
+    must_differ: bool = False
+    run: str = ""
+
+    def see(self, now: UnitStatus) -> "Watch":
+        """The watch after another look: remembers the first run that counts."""
+        counts = now.invocation != self.before.invocation or (
+            now.is_running and not self.must_differ
+        )
+        return replace(self, run=now.invocation) if counts and not self.run else self
+
+    def judge(self, now: UnitStatus) -> Phase | Crashed | Gone:
+        """The phase of the run, or how it ended. `now` has been seen."""
+        if self.run and now.invocation != self.run:
+            return Crashed(replace(now, invocation=self.run))  # systemd is trying again
+        if self.run and now.has_failed:
+            return Crashed(now)
+        if now.is_running and self.run:
+            return Phase.RUNNING
+        if now.active in ("inactive", "failed") and not now.job:
+            return Gone(now, fresh=bool(self.run))
+        return Phase.QUEUED

@@ -1,0 +1,1 @@
+"""observe -> plan -> apply -> verify -> roll back. Knows no systemctl words and prints nothing."""

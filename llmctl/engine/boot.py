@@ -1,0 +1,40 @@
+"""Which model starts at boot: at most one of a group."""
+
+from dataclasses import dataclass
+
+from llmctl.core.unit import Owner, read_header
+from llmctl.core.words import profile_of, unit_name
+from llmctl.engine.apply import carry_out, plan_apply
+from llmctl.engine.box import Box
+from llmctl.errors import ProfileError
+
+
+@dataclass(frozen=True, slots=True)
+class Enabled:
+    """What enabling did. linger: the user manager runs without a login."""
+
+    disabled: tuple[str, ...]
+    linger: bool
+    user: str
+
+
+def enable(box: Box, name: str) -> Enabled:
+    """Start a profile at boot. Two of a group would fight for the devices, so the rest is not."""
+    resolved = box.resolve(name)
+    carry_out(box, plan_apply(box, [name]))
+    if read_header(box.store.unit_text(resolved.unit)).owner is Owner.FOREIGN:
+        path = box.store.unit_path(resolved.unit)
+        raise ProfileError(f"{path} was not written by llmctl, so it is left alone.")
+    others = [one.unit for one in box.systemd.status(resolved.place.rivals) if one.enabled]
+    if others:
+        box.systemd.disable(others)
+    box.systemd.enable(resolved.unit)
+    user = box.host.environ().get("USER") or box.host.environ().get("LOGNAME") or "$USER"
+    linger = box.host.stat(f"/var/lib/systemd/linger/{user}") is not None
+    return Enabled(tuple(profile_of(one) or one for one in others), linger, user)
+
+
+def disable(box: Box, name: str) -> None:
+    """Do not start a profile at boot."""
+    box.store.profile(name)
+    box.systemd.disable([unit_name(name)])

@@ -1,0 +1,151 @@
+"""Box: a host with what is on its disk and its user manager, and units rendered for it."""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from llmctl import __version__
+from llmctl.core.argv import argv_complaints, server_argv
+from llmctl.core.config import require_group
+from llmctl.core.document import complain
+from llmctl.core.fleet import clashes
+from llmctl.core.proc import parse_environ
+from llmctl.core.profile import Profile
+from llmctl.core.unit import (
+    SOURCE_VARIABLE,
+    Placement,
+    UnitFile,
+    context,
+    read_header,
+    render_unit,
+    slice_file,
+    source_digest,
+)
+from llmctl.core.words import SLICE, unit_name
+from llmctl.errors import HostError, ProfileError
+from llmctl.host.base import Host
+from llmctl.store import Store
+from llmctl.store.data import template
+from llmctl.systemd import Systemd
+
+# A crash would start gdb and hang on it (ggml.c, ggml_print_backtrace).
+_ALWAYS = {"GGML_NO_BACKTRACE": "1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A profile with its place on a box: all that its unit is made from."""
+
+    profile: Profile
+    place: Placement
+    argv: tuple[str, ...]
+    variables: Mapping[str, Any]
+    source: str
+
+    @property
+    def unit(self) -> str:
+        """The name of its unit."""
+        return unit_name(self.profile.name)
+
+
+class Box:
+    """One machine that serves models."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.store = Store(host)
+        self.systemd = Systemd(host)
+
+    @cached_property
+    def _template(self) -> str:
+        return template("llm.service")
+
+    def members(self, group: str) -> tuple[str, ...]:
+        """Profiles of a group, by name; broken ones too, since their units may run."""
+        return tuple(name for name, one in self.store.profiles.items() if one.group == group)
+
+    def port(self, profile: Profile) -> int:
+        """Where the profile's first instance listens."""
+        if profile.port is not None:
+            return profile.port
+        file = self.store.profile_path(profile.name)
+        return require_group(self.store.config, profile.group, file=file).port
+
+    def resolve(self, name: str) -> Resolved:
+        """Everything that the unit of a profile is made from; ProfileError with all complaints."""
+        profile = self.store.profile(name)
+        flags = self.store.flags(profile)
+        place = self._place(profile)
+        self._check(profile, flags_complaints=argv_complaints(profile, flags))
+        argv = server_argv(profile, files=self.store.files(profile), port=place.port, flags=flags)
+        variables = context(profile, argv, place)
+        return Resolved(profile, place, argv, variables, source_digest(self._template, variables))
+
+    def _check(self, profile: Profile, *, flags_complaints: list[Any]) -> None:
+        others = [one.profile for one in self.store.profiles.values() if one.profile]
+        found = [*flags_complaints, *clashes(profile, others, self.store.config)]
+        if found:
+            file = self.store.profile_path(profile.name)
+            raise ProfileError([complain(path, text, file=file) for path, text in found])
+
+    def _place(self, profile: Profile) -> Placement:
+        binary = self.store.binary(profile)
+        rivals: tuple[str, ...] = ()
+        foreign: tuple[str, ...] = ()
+        port = self.port(profile)
+        if not profile.is_resident:
+            peers = (one for one in self.members(profile.group) if one != profile.name)
+            rivals = tuple(unit_name(one) for one in peers)
+            foreign = self.store.config.groups[profile.group].conflicts
+        environment = {**_ALWAYS, **binary.env, **profile.env}
+        return Placement(port, rivals, foreign, self.store.log_file(profile.name), environment)
+
+    def render(self, resolved: Resolved) -> UnitFile:
+        """The unit's text. An installed one that was made from the same is taken as it is."""
+        installed = self.store.unit_text(resolved.unit)
+        if installed is not None and read_header(installed).source == resolved.source:
+            return UnitFile(resolved.unit, installed)
+        return self.render_anew(resolved)
+
+    def render_anew(self, resolved: Resolved) -> UnitFile:
+        """The unit's text, whatever is installed."""
+        return render_unit(resolved.unit, self._template, resolved.variables, version=__version__)
+
+    def slice(self) -> UnitFile:
+        """The common slice's unit."""
+        text = template(SLICE)
+        installed = self.store.unit_text(SLICE)
+        if installed is not None and read_header(installed).source == source_digest(text, {}):
+            return UnitFile(SLICE, installed)
+        return slice_file(text, version=__version__)
+
+    def running_source(self, pid: int) -> str | None:
+        """The digest of the unit text that a running process was started from."""
+        if not pid:
+            return None
+        return parse_environ(self.read_proc(pid, "environ")).get(SOURCE_VARIABLE)
+
+    def read_proc(self, pid: int, what: str) -> bytes:
+        """/proc/PID/WHAT; empty when the process is gone or is not ours to look at."""
+        try:
+            return self.host.read(f"/proc/{pid}/{what}")
+        except (FileNotFoundError, HostError):
+            return b""
+
+    def api_key(self, profile: Profile) -> str | None:
+        """The key that the profile's server wants, as far as llmctl can know it."""
+        given = profile.env.get("LLAMA_API_KEY") or self.host.environ().get("LLAMA_API_KEY")
+        if given:
+            return str(given).split(",")[0]
+        words = [str(word) for word in profile.args]
+        path = next((b for a, b in itertools.pairwise(words) if a == "--api-key-file"), None)
+        return self._key_from(path) if path else None
+
+    def _key_from(self, path: str) -> str | None:
+        try:
+            lines = self.host.read(path).decode(errors="replace").splitlines()
+        except (FileNotFoundError, HostError):
+            return None
+        return next((one.strip() for one in lines if one.strip() and one[0] != "#"), None)

@@ -1,0 +1,28 @@
+"""Time as an argument: the engine's only way to know it and to let it pass."""
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Seconds that never go back."""
+
+    def now(self) -> float:
+        """Seconds since some fixed moment."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Let `seconds` pass."""
+        ...
+
+
+class SystemClock:
+    """The real one."""
+
+    def now(self) -> float:
+        """See Clock."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """See Clock."""
+        time.sleep(seconds)

@@ -1,0 +1,55 @@
+"""What a failed server said, and why it failed."""
+
+from collections.abc import Sequence
+
+from llmctl.core.causes import Cause, name_cause
+from llmctl.core.profile import Profile
+from llmctl.core.state import UnitStatus
+from llmctl.core.words import profile_of
+from llmctl.engine.box import Box
+from llmctl.engine.clock import Clock
+from llmctl.engine.ports import holders
+from llmctl.errors import HostError
+
+LINES = 20
+_TAIL_BYTES = 64 * 1024
+_JOURNAL_LAG_S = 1.0
+
+
+def last_lines(box: Box, unit: str, *, lines: int = LINES, invocation: str = "") -> list[str]:
+    """The last lines of a unit: from its log file where it has one, else from the journal."""
+    profile = profile_of(unit)
+    path = box.store.log_file(profile) if profile else None
+    if path is None:
+        return box.systemd.journal(unit, lines=lines, invocation=invocation)
+    return _tail(box, path, lines)
+
+
+def _tail(box: Box, path: str, lines: int) -> list[str]:
+    try:
+        entry = box.host.stat(path)
+        start = max(0, entry.size_bytes - _TAIL_BYTES) if entry else 0
+        text = box.host.read(path, start=start).decode(errors="replace")
+    except (FileNotFoundError, HostError):
+        return []
+    return text.splitlines()[-lines:]
+
+
+def evidence(box: Box, status: UnitStatus, clock: Clock) -> list[str]:
+    """What the failed run wrote. The journal may lag behind the death of a process: wait for it."""
+    end = clock.now() + _JOURNAL_LAG_S
+    while True:
+        found = last_lines(box, status.unit, invocation=status.invocation)
+        if found or clock.now() >= end:
+            return found or last_lines(box, status.unit)
+        clock.sleep(0.05)
+
+
+def explain(box: Box, profile: Profile, status: UnitStatus, lines: Sequence[str]) -> Cause:
+    """The cause of a failure, with whoever holds the port if that is it."""
+    cause = name_cause(lines, status)
+    if "port" in cause.what and "taken" in cause.what:
+        found = holders(box, box.port(profile))
+        by = f" by {'; '.join(map(str, found))}" if found else ""
+        return Cause(cause.what + by, cause.hint)
+    return cause

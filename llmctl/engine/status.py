@@ -1,0 +1,169 @@
+"""What is active, ready, loading or failed on a box, told as it is."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from llmctl.core.plan import is_stale
+from llmctl.core.proc import parse_rss_bytes, uptime_s
+from llmctl.core.profile import Profile
+from llmctl.core.state import Answer, Health, State, UnitStatus, model_state
+from llmctl.core.unit import UnitFile
+from llmctl.core.words import RESIDENT, profile_of, unit_name
+from llmctl.engine.box import Box
+from llmctl.errors import HostError, LlmctlError, ProfileError
+from llmctl.health import probe, tokens_per_second
+
+SILENT = Answer(Health.SILENT)
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One unit that is not plainly stopped."""
+
+    profile: str
+    unit: str
+    group: str
+    state: State
+    port: int
+    pid: int
+    uptime_s: float | None
+    memory_bytes: int | None
+    tokens_per_s: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GroupView:
+    """One group: its active profile, in what state, and what is wrong with it."""
+
+    name: str
+    active: str | None
+    state: State
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """A box at one moment."""
+
+    host: str
+    groups: tuple[GroupView, ...]
+    instances: tuple[Instance, ...]
+    problems: tuple[str, ...] = ()
+
+
+def overview(box: Box) -> Overview:
+    """The state of a box: two or three short commands and a look at each server that is up."""
+    known = _known_units(box)
+    statuses = {one.unit: one for one in box.systemd.status(tuple(known))}
+    seen = [one for one in statuses.values() if one.has_failed or one.is_up or one.job]
+    instances = tuple(_instance(box, one, known[one.unit]) for one in seen)
+    names = dict.fromkeys((*box.store.config.groups, *known.values()))
+    groups = tuple(_group(name, instances) for name in names if name != RESIDENT)
+    return Overview(box.host.name, groups, instances, _problems(box))
+
+
+def _known_units(box: Box) -> dict[str, str]:
+    """Units of all profiles, and of profiles that are gone, with their groups."""
+    found = {unit_name(name): one.group for name, one in box.store.profiles.items()}
+    gone = (one.name for one in box.host.list(box.store.unit_dir))
+    for unit in gone:
+        if profile_of(unit) and unit not in found:
+            found[unit] = box.store.unit_group(unit)
+    return found
+
+
+def _problems(box: Box) -> tuple[str, ...]:
+    errors = (one.error for one in box.store.profiles.values() if one.error)
+    return tuple(problem for error in errors for problem in error.problems)
+
+
+def _instance(box: Box, status: UnitStatus, group: str) -> Instance:
+    name = profile_of(status.unit) or status.unit
+    loaded = box.store.profiles.get(name)
+    profile = loaded.profile if loaded else None
+    port = _port(box, profile, group)
+    key = box.api_key(profile) if profile else None
+    answer = probe(box.host, port, key=key) if status.is_running else SILENT
+    state = model_state(status, answer, name)
+    speed = tokens_per_second(box.host, port, key=key) if state is State.READY else None
+    return Instance(
+        name, status.unit, group, state, port, status.pid,
+        _uptime(box, status.pid), _memory(box, status), speed,
+        tuple(_notes(box, status, profile, answer)),
+    )  # fmt: skip
+
+
+def _port(box: Box, profile: Profile | None, group: str) -> int:
+    if profile is not None and profile.port is not None:
+        return profile.port
+    found = box.store.config.groups.get(group)
+    return found.port if found else 0
+
+
+def _uptime(box: Box, pid: int) -> float | None:
+    if not pid:
+        return None
+    stat = box.read_proc(pid, "stat").decode(errors="replace")
+    try:
+        return uptime_s(stat, box.host.read("/proc/uptime").decode())
+    except (FileNotFoundError, HostError):
+        return None
+
+
+def _memory(box: Box, status: UnitStatus) -> int | None:
+    """The cgroup's memory; without accounting the process's."""
+    if status.memory_bytes is not None or not status.pid:
+        return status.memory_bytes
+    return parse_rss_bytes(box.read_proc(status.pid, "status").decode(errors="replace")) or None
+
+
+def _notes(box: Box, status: UnitStatus, profile: Profile | None, answer: Answer) -> Iterable[str]:
+    """What a person should know of a unit that is up or failed."""
+    if answer.health is Health.READY and profile and not answer.is_from(profile.name):
+        yield f"its port answers as {answer.alias}"
+    if status.has_failed:
+        yield f"failed: {status.result}" + (
+            f", restarts: {status.restarts}" * bool(status.restarts)
+        )
+    if profile is None:
+        yield "its profile is gone or broken"
+        return
+    try:
+        resolved = box.resolve(profile.name)
+    except LlmctlError as error:
+        yield error.message
+        return
+    installed = box.store.unit_text(resolved.unit)
+    running = box.running_source(status.pid)
+    if is_stale(UnitFile(resolved.unit, f"\n[X-Llmctl]\nSource={resolved.source}\n"), installed):
+        yield f"the profile has changed: llmctl switch {profile.name}"
+    elif status.pid and running != resolved.source:
+        yield f"runs with older settings: llmctl switch {profile.name}"
+
+
+def _group(name: str, instances: Sequence[Instance]) -> GroupView:
+    mine = [one for one in instances if one.group == name]
+    up = [one for one in mine if one.state in (State.READY, State.LOADING)]
+    faults = []
+    if len(up) > 1:
+        names = ", ".join(one.profile for one in up)
+        faults.append(f"more than one is active: {names}; run llmctl off --group {name}")
+    if up:
+        return GroupView(name, up[0].profile, up[0].state, tuple(faults))
+    failed = any(one.state is State.FAILED for one in mine)
+    return GroupView(name, None, State.FAILED if failed else State.STOPPED, tuple(faults))
+
+
+def profile_states(box: Box) -> dict[str, State]:
+    """One word for every profile."""
+    states = {one.profile: one.state for one in overview(box).instances}
+    return {name: states.get(name, State.STOPPED) for name in box.store.names}
+
+
+def require_known(box: Box, names: Sequence[str]) -> None:
+    """ProfileError for the first name that no profile has."""
+    for name in names:
+        if name not in box.store.names:
+            box.store.profile(name)
+            raise ProfileError(f"there is no profile {name}.")

@@ -1,0 +1,135 @@
+"""Waits until a model answers, and not a moment longer than there is hope."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from llmctl.core.proc import parse_read_bytes, parse_rss_bytes
+from llmctl.core.progress import Report, Waiting
+from llmctl.core.state import Answer, Health, UnitStatus
+from llmctl.core.verdict import Impostor, Outcome, Phase, Ready, Stalled, Watch
+from llmctl.engine.box import Box, Resolved
+from llmctl.engine.clock import Clock
+from llmctl.engine.ports import holders
+from llmctl.health import probe
+
+STATUS_EVERY_S = 0.2
+PROGRESS_EVERY_S = 0.5
+IMPOSTOR_AFTER_S = 1.0
+_STEP_BYTES = 1 << 20
+_WORTH_SHOWING_BYTES = 256 << 20  # below, the server's own memory is most of what is seen
+SILENT = Answer(Health.SILENT)
+
+
+@dataclass(slots=True)
+class Waiter:
+    """One wait for one model. `timeout` is how long nothing may move; a load that moves goes on."""
+
+    box: Box
+    target: Resolved
+    watch: Watch
+    timeout: float
+    clock: Clock
+    report: Report
+    began: float = field(init=False)
+    moved: float = field(init=False)
+    loaded_bytes: int = 0
+    odd_since: float | None = None
+
+    def __post_init__(self) -> None:
+        self.began = self.moved = self.clock.now()
+
+    def wait(self) -> Outcome:
+        """Until the model is ready, or the outcome is certain."""
+        key = self.box.api_key(self.target.profile)
+        size = self.box.store.model_bytes(self.target.profile) or 0
+        status, next_status, next_progress = self._status(), 0.0, 0.0
+        while True:
+            now = self.clock.now()
+            if now >= next_status:
+                status = self._status()
+                next_status = now + (STATUS_EVERY_S if status.is_running else 0.0)
+            answer = SILENT
+            if status.is_running:
+                answer = probe(self.box.host, self.target.place.port, key=key)
+            if outcome := self._judge(status, answer):
+                return outcome
+            if now >= next_progress:
+                next_progress = now + PROGRESS_EVERY_S
+                self._progress(status, answer, size)
+            self.clock.sleep(self._pause())
+
+    def _status(self) -> UnitStatus:
+        status = self.box.systemd.status([self.target.unit])[0]
+        self.watch = self.watch.see(status)
+        return status
+
+    def _judge(self, status: UnitStatus, answer: Answer) -> Outcome | None:
+        phase = self.watch.judge(status)
+        if not isinstance(phase, Phase):
+            return phase
+        if phase is Phase.QUEUED:  # systemd bounds how long a rival's stop may take
+            self.moved = self.clock.now()
+            return None
+        if answer.health is Health.READY:
+            return self._answered(status, answer)
+        self.odd_since = None
+        quiet = self.clock.now() - self.moved
+        return Stalled(status, answer.health, quiet) if quiet > self.timeout else None
+
+    def _answered(self, status: UnitStatus, answer: Answer) -> Outcome | None:
+        """Somebody is ready: us, an old server that still holds the port, or a stranger."""
+        if answer.is_from(self.target.profile.name) and self._confirmed(answer):
+            return Ready(self.clock.now() - self.began)
+        now = self.clock.now()
+        self.odd_since = self.odd_since or now
+        if now - self.odd_since < IMPOSTOR_AFTER_S:
+            return None  # if it is a stranger's port, our server is about to fail and say so
+        return Impostor(status, answer.alias)
+
+    def _confirmed(self, answer: Answer) -> bool:
+        """The run that we wait for is the one that answered: it still runs after the answer."""
+        status = self._status()
+        if self.watch.judge(status) is not Phase.RUNNING:
+            return False
+        return not answer.locked or self._holds_port()
+
+    def _holds_port(self) -> bool:
+        """Behind a key that we do not have, the listener's unit says who answers."""
+        found = holders(self.box, self.target.place.port)
+        return any(one.unit == self.target.unit for one in found)
+
+    def _progress(self, status: UnitStatus, answer: Answer, size: int) -> None:
+        elapsed = self.clock.now() - self.began
+        if not status.is_running:
+            self.report(Waiting(_queued(status), elapsed))
+            return
+        loaded = self._loaded_bytes(status.pid)
+        if loaded > self.loaded_bytes + _STEP_BYTES:
+            self.loaded_bytes, self.moved = loaded, self.clock.now()
+        fraction = min(1.0, self.loaded_bytes / size) if size > _WORTH_SHOWING_BYTES else None
+        what = "loading" if answer.health is Health.LOADING else "starting"
+        self.report(Waiting(what, elapsed, fraction))
+
+    def _loaded_bytes(self, pid: int) -> int:
+        """How much of the model the server has touched: pages mapped, or bytes read."""
+        rss = parse_rss_bytes(self.box.read_proc(pid, "status").decode(errors="replace"))
+        read = parse_read_bytes(self.box.read_proc(pid, "io").decode(errors="replace"))
+        return max(rss, read)
+
+    def _pause(self) -> float:
+        """10 ms at first, so that small models lose nothing; 0.1 s after half a minute."""
+        return min(0.1, max(0.01, (self.clock.now() - self.began) / 300))
+
+
+def _queued(status: UnitStatus) -> str:
+    return "the running model is stopping" if status.active == "inactive" else "starting"
+
+
+def in_charge(box: Box, rivals: Sequence[str]) -> str | None:
+    """The rival that is starting, else the one that is up: whoever displaced us, if anybody."""
+    starting = box.systemd.starting()
+    for status in box.systemd.status(rivals):
+        if status.unit in starting:
+            return status.unit
+    up = (one.unit for one in box.systemd.status(rivals) if one.is_up and not one.job)
+    return next(up, None)

@@ -1,0 +1,66 @@
+"""The failures llmctl raises on purpose. Anything else that escapes is a bug.
+
+Each class exists because a script needs its exit status or a caller catches it differently.
+"""
+
+from collections.abc import Sequence
+
+
+class LlmctlError(Exception):
+    """What is true, in a full sentence, and what to type next."""
+
+    exit_status = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(LlmctlError):
+    """A command that cannot mean anything: an unknown name, options that exclude each other."""
+
+    exit_status = 2
+
+
+class ProfileError(LlmctlError):
+    """A profile, the configuration, or a unit file of the same name that is not ours."""
+
+    exit_status = 3
+
+    def __init__(self, problems: str | Sequence[str], *, hint: str | None = None) -> None:
+        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems), hint=hint)
+
+
+class DoesNotFitError(LlmctlError):
+    """The model does not fit into the memory of the devices."""
+
+    exit_status = 4
+
+
+class HostError(LlmctlError):
+    """The box gave no answer, or an effect on it (a file, a command) did not happen."""
+
+    exit_status = 5
+
+
+class SwitchError(LlmctlError):
+    """The wanted model is not running; another one of the group is.
+
+    `evidence` holds the last lines the server itself wrote.
+    """
+
+    exit_status = 6
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, evidence: Sequence[str] = ()
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.evidence = tuple(evidence)
+
+
+class NothingRunsError(SwitchError):
+    """The wanted model is not running, and neither is any other of its group."""
+
+    exit_status = 7

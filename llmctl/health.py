@@ -1,0 +1,82 @@
+"""Asks a llama-server how it is, through Host.dial. core.state says what the answers mean.
+
+A GET of a few hundred bytes over one short connection: http.client would cost `llmctl status` a
+third of its time for its email and ssl imports.
+"""
+
+import json
+import socket
+import time
+
+from llmctl.core.state import Answer, Health
+from llmctl.host.base import Host
+
+TIMEOUT_S = 2.0
+_MOST_BYTES = 1 << 20
+
+
+def probe(host: Host, port: int, *, key: str | None = None) -> Answer:
+    """What the port answers now, and under which alias.
+
+    /health needs no API key; /v1/models does. It names the alias (`--alias`) as its first id.
+    """
+    status, _ = get(host, port, "/health")
+    if status is None:
+        return Answer(Health.SILENT)
+    if status == 503:
+        return Answer(Health.LOADING)
+    if status != 200:
+        return Answer(Health.ODD)
+    status, body = get(host, port, "/v1/models", key=key)
+    if status in (401, 403):
+        return Answer(Health.READY, locked=True)
+    return Answer(Health.READY, alias=_alias(body)) if status == 200 else Answer(Health.LOADING)
+
+
+def _alias(body: bytes) -> str | None:
+    try:
+        return str(json.loads(body)["data"][0]["id"])
+    except (ValueError, KeyError, IndexError, TypeError):
+        return None
+
+
+def tokens_per_second(host: Host, port: int, *, key: str | None = None) -> float | None:
+    """Speed of the last generations, as the server's own /metrics has it; None: it does not say."""
+    status, body = get(host, port, "/metrics", key=key)
+    for line in body.decode(errors="replace").splitlines() if status == 200 else ():
+        if line.startswith("llamacpp:predicted_tokens_seconds "):
+            speed = float(line.split()[1])
+            return speed if speed > 0 else None
+    return None
+
+
+def get(
+    host: Host, port: int, path: str, *, key: str | None = None, timeout: float = TIMEOUT_S
+) -> tuple[int | None, bytes]:
+    """Status and body of a GET; (None, b"") when nobody answers within `timeout` seconds."""
+    secret = f"Authorization: Bearer {key}\r\n" if key else ""
+    head = f"GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n{secret}\r\n"
+    try:
+        with host.dial(port, timeout=timeout) as connection:
+            connection.sendall(head.encode())
+            raw = _read_all(connection, deadline=time.monotonic() + timeout)
+    except OSError:
+        return None, b""
+    top, _, body = raw.partition(b"\r\n\r\n")
+    words = top.split(b" ", 2)
+    known = len(words) > 1 and words[0].startswith(b"HTTP/") and words[1].isdigit()
+    return (int(words[1]), body) if known else (None, b"")
+
+
+def _read_all(connection: socket.socket, *, deadline: float) -> bytes:
+    """To the end of the stream: HTTP/1.0 closes after one answer."""
+    pieces: list[bytes] = []
+    size = 0
+    while size < _MOST_BYTES:
+        connection.settimeout(max(0.01, deadline - time.monotonic()))
+        piece = connection.recv(65536)
+        if not piece:
+            break
+        pieces.append(piece)
+        size += len(piece)
+    return b"".join(pieces)

@@ -1,0 +1,97 @@
+"""Host: a box as an object with a few verbs. Local and SSH mean the same thing by each.
+
+One contract test (tests/contract) holds every implementation to these docstrings.
+"""
+
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A command that ran: what it was, its exit status, and what it wrote (UTF-8, lenient)."""
+
+    argv: tuple[str, ...]
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def ok(self) -> bool:
+        """Exit status 0."""
+        return self.status == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file or directory: its name, size in bytes, and time of change in nanoseconds."""
+
+    name: str
+    size_bytes: int
+    mtime_ns: int
+    is_dir: bool
+
+
+class Host(Protocol):
+    """A box. Every method raises HostError when there is no answer."""
+
+    @property
+    def name(self) -> str:
+        """What users call it; `local` is the machine they are on."""
+        ...
+
+    def environ(self) -> Mapping[str, str]:
+        """The environment that commands on the box see; XDG_RUNTIME_DIR is set if it can be."""
+        ...
+
+    def run(self, argv: Sequence[str], *, timeout: float) -> Result:
+        """Run a command to its end. A non-zero status is an answer, not an error.
+
+        argv is passed as it is, without a shell; stdin is empty; messages are in English
+        (LC_ALL=C.UTF-8). HostError: no such program, or no end within `timeout` seconds.
+        """
+        ...
+
+    def lines(self, argv: Sequence[str]) -> Iterator[str]:
+        """Run a command and yield its stdout line by line as it comes. Closing ends it."""
+        ...
+
+    def read(self, path: str, *, start: int = 0, length: int | None = None) -> bytes:
+        """Bytes of a file from `start`, to its end or `length` of them.
+
+        FileNotFoundError: there is none. HostError: it cannot be read.
+        """
+        ...
+
+    def write(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
+        """Replace a file, atomically and durably: after a power cut it is the old or the new one.
+
+        Missing directories are made. HostError: the file is as it was before.
+        """
+        ...
+
+    def remove(self, path: str) -> None:
+        """Remove a file; one that is not there is no error."""
+        ...
+
+    def stat(self, path: str) -> Entry | None:
+        """What is at `path`, links followed; None: nothing."""
+        ...
+
+    def list(self, path: str) -> tuple[Entry, ...]:
+        """What a directory holds, sorted by name; a missing one holds nothing."""
+        ...
+
+    def make_dir(self, path: str) -> None:
+        """Make a directory and its parents; an existing one is no error."""
+        ...
+
+    def which(self, program: str) -> str | None:
+        """The absolute path of a program: as given if it has a slash, else found on PATH."""
+        ...
+
+    def dial(self, port: int, *, timeout: float) -> socket.socket:
+        """Connect to a loopback port of the box. OSError: nobody answers."""
+        ...

@@ -1,0 +1,5 @@
+"""Disk -> core types."""
+
+from llmctl.store.store import Loaded, Store
+
+__all__ = ["Loaded", "Store"]

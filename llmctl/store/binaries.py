@@ -1,0 +1,56 @@
+"""What a llama-server build can do, asked once and kept until the file changes."""
+
+import contextlib
+
+import msgspec
+
+from llmctl.core.config import Binary
+from llmctl.core.flags import Flags, parse_help
+from llmctl.errors import HostError, ProfileError
+from llmctl.host.base import Host
+
+PROBE_TIMEOUT_S = 20.0
+
+
+class _Probed(msgspec.Struct, frozen=True):
+    """What a binary could do when it had this size and time of change."""
+
+    size_bytes: int
+    mtime_ns: int
+    flags: Flags
+
+
+def flags_of(host: Host, path: str, binary: Binary, *, cache_dir: str) -> Flags:
+    """Flags of the build at `path`: from the cache, else from its --help (10 ms)."""
+    entry = host.stat(path)
+    stamp = (entry.size_bytes, entry.mtime_ns) if entry else (0, 0)
+    cache = f"{cache_dir}/flags/{path.strip('/').replace('/', '_')}.json"
+    known = _known(host, cache)
+    if known and (known.size_bytes, known.mtime_ns) == stamp:
+        return known.flags
+    flags = _probe(host, path, binary)
+    # On a full or read-only disk the next command asks the binary again.
+    with contextlib.suppress(HostError):
+        host.write(cache, msgspec.json.encode(_Probed(*stamp, flags)))
+    return flags
+
+
+def _known(host: Host, cache: str) -> _Probed | None:
+    try:
+        return msgspec.json.decode(host.read(cache), type=_Probed)
+    except (FileNotFoundError, HostError, msgspec.MsgspecError):
+        return None
+
+
+def _probe(host: Host, path: str, binary: Binary) -> Flags:
+    assignments = [f"{key}={value}" for key, value in binary.env.items()]
+    argv = ["env", *assignments, path, "--help"] if assignments else [path, "--help"]
+    result = host.run(argv, timeout=PROBE_TIMEOUT_S)
+    flags = parse_help(result.stdout + result.stderr)
+    if "--port" not in flags:
+        said = (result.stderr.strip().splitlines() or [f"status {result.status}"])[-1]
+        raise ProfileError(
+            f"{path} --help is not a llama-server's: {said}",
+            hint="Check binaries: in config.yaml, and that the build's libraries are found.",
+        )
+    return flags

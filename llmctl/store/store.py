@@ -1,0 +1,269 @@
+"""Store: configuration, profiles and unit files of a box as core types.
+
+Everything goes through a Host, so that it is the box's disk that is read, wherever llmctl runs.
+"""
+
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import PurePosixPath
+
+from llmctl.core.argv import Files
+from llmctl.core.config import Binary, Config, parse_config
+from llmctl.core.document import parse_yaml
+from llmctl.core.flags import Flags
+from llmctl.core.gguf_name import shards
+from llmctl.core.profile import Draft, Profile, parse_profile
+from llmctl.core.unit import read_header
+from llmctl.core.words import DEFAULT_GROUP, NAME
+from llmctl.errors import HostError, ProfileError
+from llmctl.host.base import Host
+from llmctl.store.binaries import flags_of
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A profile's file: the profile, or what is wrong with it; its group is known either way."""
+
+    name: str
+    group: str
+    profile: Profile | None = None
+    error: ProfileError | None = None
+
+
+class Store:
+    """What a box has on its disk."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self._flags: dict[tuple[str, str], Flags] = {}
+
+    # Places: the XDG base directories (specifications.freedesktop.org/basedir-spec).
+
+    def _xdg(self, variable: str, default: str) -> str:
+        environ = self.host.environ()
+        given = environ.get(variable, "")
+        return given if given.startswith("/") else f"{environ['HOME']}/{default}"
+
+    @cached_property
+    def config_dir(self) -> str:
+        """Configuration and profiles."""
+        return self._xdg("XDG_CONFIG_HOME", ".config") + "/llmctl"
+
+    @cached_property
+    def state_dir(self) -> str:
+        """What llmctl notes down, and logs where the journal cannot be read."""
+        return self._xdg("XDG_STATE_HOME", ".local/state") + "/llmctl"
+
+    @cached_property
+    def cache_dir(self) -> str:
+        """What can be found out again."""
+        return self._xdg("XDG_CACHE_HOME", ".cache") + "/llmctl"
+
+    @cached_property
+    def unit_dir(self) -> str:
+        """Where units are written."""
+        given = self.config.unit_dir
+        return (
+            self.expand(given)
+            if given
+            else self._xdg("XDG_CONFIG_HOME", ".config") + "/systemd/user"
+        )
+
+    @property
+    def profiles_dir(self) -> str:
+        """Where profiles are."""
+        return f"{self.config_dir}/profiles"
+
+    def expand(self, path: str) -> str:
+        """`~` and `$VARIABLE` of the box, in a path from config.yaml."""
+        environ = self.host.environ()
+        home = environ["HOME"] + path[1:] if path == "~" or path.startswith("~/") else path
+        return string.Template(home).safe_substitute(environ)
+
+    # Documents
+
+    @cached_property
+    def config(self) -> Config:
+        """config.yaml; the defaults when there is none."""
+        path = f"{self.config_dir}/config.yaml"
+        text = self._text(path)
+        return Config() if text is None else parse_config(text, file=path)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of all profiles, good or not."""
+        found = (PurePosixPath(entry.name) for entry in self.host.list(self.profiles_dir))
+        return tuple(sorted(path.stem for path in found if path.suffix == ".yaml"))
+
+    @cached_property
+    def profiles(self) -> Mapping[str, Loaded]:
+        """Every profile by name. A broken one does not hide the others."""
+        return {name: self._load(name) for name in self.names}
+
+    def profile(self, name: str) -> Profile:
+        """A profile by name; ProfileError when there is none or it is wrong."""
+        loaded = self.profiles.get(name)
+        if loaded is None:
+            raise self._unknown(name)
+        if loaded.error is not None:
+            raise loaded.error
+        assert loaded.profile is not None  # noqa: S101  # one of the two is set
+        return loaded.profile
+
+    def profile_path(self, name: str) -> str:
+        """The file of a profile."""
+        return f"{self.profiles_dir}/{name}.yaml"
+
+    def _load(self, name: str) -> Loaded:
+        file = self.profile_path(name)
+        text = self._text(file)
+        if text is None:  # removed since it was listed
+            return Loaded(name, DEFAULT_GROUP, error=self._unknown(name))
+        try:
+            profile = parse_profile(text, name=name, file=file)
+        except ProfileError as error:
+            return Loaded(name, _raw_group(text), error=error)
+        return Loaded(name, profile.group, profile)
+
+    def _unknown(self, name: str) -> ProfileError:
+        if not self.names:
+            return ProfileError(
+                f"there is no profile {name}; {self.profiles_dir} holds none.",
+                hint=f"Write {self.profiles_dir}/NAME.yaml; the least is `model: FILE.gguf`.",
+            )
+        import difflib  # only complaints need it
+
+        near = difflib.get_close_matches(name, self.names, n=1)
+        hint = f"Did you mean {near[0]}?" if near else f"There is {', '.join(self.names)}."
+        return ProfileError(f"there is no profile {name} in {self.profiles_dir}.", hint=hint)
+
+    def _text(self, path: str) -> str | None:
+        try:
+            return self.host.read(path).decode()
+        except FileNotFoundError:
+            return None
+        except UnicodeDecodeError as error:
+            raise ProfileError(f"{path}: not UTF-8 text at byte {error.start}") from None
+
+    # Units
+
+    def unit_path(self, unit: str) -> str:
+        """Where a unit's file is written."""
+        return f"{self.unit_dir}/{unit}"
+
+    def unit_text(self, unit: str) -> str | None:
+        """The installed text of a unit; None: it is not installed by us or anybody at our place."""
+        try:
+            return self.host.read(self.unit_path(unit)).decode(errors="replace")
+        except FileNotFoundError:
+            return None
+
+    def unit_texts(self) -> Mapping[str, str]:
+        """All installed model units (`llm-*.service`) by name."""
+        return {
+            entry.name: self.unit_text(entry.name) or ""
+            for entry in self.host.list(self.unit_dir)
+            if entry.name.startswith("llm-") and entry.name.endswith(".service")
+            and not entry.is_dir
+        }  # fmt: skip
+
+    def unit_group(self, unit: str) -> str:
+        """The group that an installed unit was rendered for."""
+        return read_header(self.unit_text(unit)).group or DEFAULT_GROUP
+
+    def log_file(self, profile: str) -> str | None:
+        """Where a model's output goes when it does not go to the journal."""
+        return f"{self.state_dir}/logs/{profile}.log" if self.config.logs == "file" else None
+
+    # What a profile names on the disk
+
+    def files(self, profile: Profile) -> Files:
+        """Absolute paths of the binary and of every file the server opens."""
+        draft = profile.draft.model if isinstance(profile.draft, Draft) else profile.draft
+        return Files(
+            binary=self.binary_path(profile),
+            model=self.model_path(profile.model),
+            mmproj=self._beside(profile.mmproj, profile) if profile.mmproj else None,
+            draft=self._beside(draft, profile) if draft.endswith(".gguf") else None,
+        )
+
+    def model_path(self, path: str) -> str:
+        """A model's absolute path: as given, below home, or below models_dir."""
+        if path.startswith("~/"):
+            return self.host.environ()["HOME"] + path[1:]
+        return path if path.startswith("/") else f"{self.expand(self.config.models_dir)}/{path}"
+
+    def _beside(self, path: str, profile: Profile) -> str:
+        """A projector or a draft: as `model_path`; a bare name may also lie beside the model."""
+        if "/" not in path:
+            near = f"{PurePosixPath(self.model_path(profile.model)).parent}/{path}"
+            if self.host.stat(near) is not None:
+                return near
+        return self.model_path(path)
+
+    def model_bytes(self, profile: Profile) -> int | None:
+        """Size of a model's file, all parts of a split one; None: a part is missing."""
+        path = self.model_path(profile.model)
+        sizes = [self.host.stat(part) for part in shards(path)]
+        return None if None in sizes else sum(entry.size_bytes for entry in sizes if entry)
+
+    def missing_file(self, profile: Profile) -> str | None:
+        """What keeps a server from opening its files, in a clause; None: nothing we can see."""
+        files = self.files(profile)
+        for path in (*shards(files.model), files.mmproj, files.draft):
+            if path is None:
+                continue
+            try:
+                magic = self.host.read(path, length=4)
+            except FileNotFoundError:
+                return f"its file {path} does not exist"
+            except HostError as error:
+                return error.message.rstrip(".")
+            if magic != b"GGUF":
+                return f"its file {path} is corrupt or no GGUF file: it starts with {magic!r}"
+        return None
+
+    def binary(self, profile: Profile) -> Binary:
+        """The build a profile names; ProfileError when config.yaml does not know it."""
+        found = self.config.binary(profile.binary)
+        if found is None:
+            known = ", ".join(sorted(self.config.binaries))
+            raise ProfileError(
+                f"{self.profile_path(profile.name)}: binary: config.yaml has no "
+                f"{profile.binary}; it has {known}",
+                hint=f"Add it to {self.config_dir}/config.yaml: "
+                f"binaries: {{{profile.binary}: /path/to/llama-server}}",
+            )
+        return found
+
+    def binary_path(self, profile: Profile) -> str:
+        """The absolute path of a profile's llama-server; ProfileError when it is not there."""
+        wanted = self.binary(profile).path
+        found = self.host.which(wanted)
+        if found is None:
+            raise ProfileError(
+                f"{self.config_dir}/config.yaml: binaries.{profile.binary}: "
+                f"{wanted} is not an executable file on {self.host.name}",
+                hint=f"Say where it is: binaries: {{{profile.binary}: /path/to/llama-server}}",
+            )
+        return found
+
+    def flags(self, profile: Profile) -> Flags:
+        """What a profile's binary can do: from the cache, else from its --help (10 ms)."""
+        binary, path = self.binary(profile), self.binary_path(profile)
+        key = (path, str(sorted(binary.env.items())))
+        if key not in self._flags:
+            self._flags[key] = flags_of(self.host, path, binary, cache_dir=self.cache_dir)
+        return self._flags[key]
+
+
+def _raw_group(text: str) -> str:
+    """The group that a broken profile most likely means, so that exclusion still counts it."""
+    try:
+        raw = parse_yaml(text, file="")
+        group = raw.get("group", DEFAULT_GROUP)
+    except (ProfileError, AttributeError):
+        return DEFAULT_GROUP
+    return group if isinstance(group, str) and NAME.fullmatch(group) else DEFAULT_GROUP

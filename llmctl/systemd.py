@@ -1,0 +1,171 @@
+"""The only code that knows systemctl's and journalctl's arguments and output.
+
+`*_argv` builds, `parse_*` reads, and one thin class runs them on a Host.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from llmctl.core.state import UnitStatus
+from llmctl.errors import HostError
+from llmctl.host.base import Host, Result
+
+TIMEOUT_S = 15.0
+_SYSTEMCTL = ("systemctl", "--user")
+_PROPERTIES = (
+    "Id,LoadState,ActiveState,SubState,Result,ExecMainCode,ExecMainStatus,MainPID,NRestarts,"
+    "InvocationID,Job,MemoryCurrent,FragmentPath,NeedDaemonReload,UnitFileState"
+)
+_STARTS = ("start", "restart", "verify-active", "try-restart")
+_NO_BUS = ("Failed to connect to bus", "Failed to connect to user scope bus", "XDG_RUNTIME_DIR")
+
+
+def show_argv(units: Iterable[str]) -> tuple[str, ...]:
+    """One call for any number of units."""
+    return (*_SYSTEMCTL, "show", f"--property={_PROPERTIES}", "--", *units)
+
+
+def parse_show(text: str) -> tuple[UnitStatus, ...]:
+    """`systemctl show` of several units: blocks of KEY=VALUE, an empty line between them."""
+    blocks = (block for block in text.split("\n\n") if block.strip())
+    return tuple(_status(dict(_pairs(block))) for block in blocks)
+
+
+def _pairs(block: str) -> Iterator[tuple[str, str]]:
+    for line in block.splitlines():
+        key, equals, value = line.partition("=")
+        if equals:
+            yield key, value
+
+
+def _status(facts: Mapping[str, str]) -> UnitStatus:
+    return UnitStatus(
+        unit=facts.get("Id", ""),
+        load=facts.get("LoadState", "not-found"),
+        active=facts.get("ActiveState", "inactive"),
+        sub=facts.get("SubState", "dead"),
+        result=facts.get("Result", "success"),
+        exit_code=_number(facts.get("ExecMainCode")) or 0,
+        exit_status=_number(facts.get("ExecMainStatus")) or 0,
+        pid=_number(facts.get("MainPID")) or 0,
+        restarts=_number(facts.get("NRestarts")) or 0,
+        invocation=facts.get("InvocationID", ""),
+        job=_number(facts.get("Job")) or 0,
+        memory_bytes=_number(facts.get("MemoryCurrent")),
+        path=facts.get("FragmentPath", ""),
+        needs_reload=facts.get("NeedDaemonReload") == "yes",
+        enabled=facts.get("UnitFileState") in ("enabled", "enabled-runtime"),
+    )
+
+
+def _number(text: str | None) -> int | None:
+    """A property's number; None for `[not set]` and for systemd's all-ones "infinity"."""
+    if text is None or not text.isdigit() or int(text) == 2**64 - 1:
+        return None
+    return int(text)
+
+
+def journal_argv(
+    unit: str, *, lines: int, invocation: str = "", follow: bool = False
+) -> tuple[str, ...]:
+    """The last lines of a unit, or of one run of it; `follow` goes on as they come."""
+    match = (f"_SYSTEMD_INVOCATION_ID={invocation}",) if invocation else (f"--unit={unit}",)
+    flags = ("--follow",) if follow else ("--no-pager",)
+    output = "cat" if invocation else "short-iso"
+    return ("journalctl", "--user", "--quiet", f"--output={output}", f"--lines={lines}", *flags,
+            *match)  # fmt: skip
+
+
+class Systemd:
+    """A box's user manager. HostError when it cannot be reached or refuses."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def status(self, units: Sequence[str]) -> tuple[UnitStatus, ...]:
+        """The units as they are, in the order asked for; one that does not exist is `not-found`."""
+        if not units:
+            return ()
+        shown = {one.unit: one for one in parse_show(self._call(*show_argv(units)).stdout)}
+        return tuple(shown.get(unit, UnitStatus(unit)) for unit in units)
+
+    def starting(self) -> frozenset[str]:
+        """Units with a start or restart job that waits or runs."""
+        rows = self._call(*_SYSTEMCTL, "list-jobs", "--no-legend", "--plain").stdout.splitlines()
+        words = (row.split() for row in rows)
+        return frozenset(row[1] for row in words if len(row) > 2 and row[2] in _STARTS)
+
+    def start(self, unit: str) -> None:
+        """Ask for a unit to become active; systemd does it and whatever must go first.
+
+        The count of starts is forgotten first: StartLimitBurst= is there against crash loops and
+        would otherwise count a person's switches too (systemd.unit(5)).
+        """
+        self._forget((unit,))
+        self._call(*_SYSTEMCTL, "start", "--no-block", "--", unit)
+
+    def restart(self, unit: str) -> None:
+        """Ask for a unit to be stopped, if it is active, and started."""
+        self._forget((unit,))
+        self._call(*_SYSTEMCTL, "restart", "--no-block", "--", unit)
+
+    def stop(self, units: Sequence[str]) -> None:
+        """Ask for units to stop; their pending starts are cancelled."""
+        self._call(*_SYSTEMCTL, "stop", "--no-block", "--", *units)
+
+    def _forget(self, units: Sequence[str]) -> None:
+        # Status 1 for a unit that is not loaded: there is nothing to forget then.
+        self._run(*_SYSTEMCTL, "reset-failed", "--", *units)
+
+    def forget_failures(self, units: Sequence[str]) -> None:
+        """Let failed units be plainly stopped."""
+        self._forget(units)
+
+    def reload(self) -> None:
+        """Read unit files again."""
+        self._call(*_SYSTEMCTL, "daemon-reload")
+
+    def enable(self, unit: str) -> None:
+        """Start a unit at boot (or at login, without linger)."""
+        self._call(*_SYSTEMCTL, "--quiet", "enable", "--", unit)
+
+    def disable(self, units: Sequence[str]) -> None:
+        """Do not start units at boot."""
+        self._call(*_SYSTEMCTL, "--quiet", "disable", "--", *units)
+
+    def journal(self, unit: str, *, lines: int, invocation: str = "") -> list[str]:
+        """The last lines that a unit (or one run of it) wrote; none if the journal has none."""
+        argv = journal_argv(unit, lines=lines, invocation=invocation)
+        return self._host.run(argv, timeout=TIMEOUT_S).stdout.splitlines()
+
+    def _call(self, *argv: str) -> Result:
+        result = self._run(*argv)
+        if not result.ok:
+            raise HostError(
+                f"{' '.join(argv[:3])} failed: {_last(result.stderr)}",
+                hint=f"See `systemctl --user status` on {self._host.name}.",
+            )
+        return result
+
+    def _run(self, *argv: str) -> Result:
+        result = self._host.run(argv, timeout=TIMEOUT_S)
+        if not result.ok and any(words in result.stderr for words in _NO_BUS):
+            raise _no_manager(self._host)
+        return result
+
+
+def _last(stderr: str) -> str:
+    return (stderr.strip().splitlines() or ["no reason given"])[-1]
+
+
+def _no_manager(host: Host) -> HostError:
+    environ = host.environ()
+    if environ.get("SUDO_USER"):
+        return HostError(
+            "root's user manager does not run; models belong to the user manager of a person.",
+            hint=f"Run llmctl without sudo, as {environ['SUDO_USER']}.",
+        )
+    user = environ.get("USER") or environ.get("LOGNAME") or "$USER"
+    return HostError(
+        f"the systemd user manager of {user} on {host.name} does not answer.",
+        hint=f"Keep it running without a login: sudo loginctl enable-linger {user}",
+    )
