@@ -4,9 +4,10 @@ A GET of a few hundred bytes over one short connection: http.client would cost `
 third of its time for its email and ssl imports.
 """
 
-import json
 import socket
 import time
+
+import msgspec
 
 from llmctl.core.state import Answer, Health
 from llmctl.host.base import Host
@@ -35,8 +36,8 @@ def probe(host: Host, port: int, *, key: str | None = None) -> Answer:
 
 def _alias(body: bytes) -> str | None:
     try:
-        return str(json.loads(body)["data"][0]["id"])
-    except (ValueError, KeyError, IndexError, TypeError):
+        return str(msgspec.json.decode(body)["data"][0]["id"])
+    except (msgspec.DecodeError, KeyError, IndexError, TypeError):
         return None
 
 

@@ -16,6 +16,7 @@ _PROPERTIES = (
     "InvocationID,Job,MemoryCurrent,FragmentPath,NeedDaemonReload,UnitFileState"
 )
 _STARTS = ("start", "restart", "verify-active", "try-restart")
+_LIST = ("--all", "--full", "--plain", "--no-legend")
 _NO_BUS = ("Failed to connect to bus", "Failed to connect to user scope bus", "XDG_RUNTIME_DIR")
 
 
@@ -57,6 +58,12 @@ def _status(facts: Mapping[str, str]) -> UnitStatus:
     )
 
 
+def _is_stopped(row: Sequence[str]) -> bool:
+    """A row of list-units: UNIT LOAD ACTIVE SUB, then the JOB if there is one, DESCRIPTION."""
+    has_job = len(row) > 4 and row[4] in (*_STARTS, "stop", "reload")
+    return len(row) < 4 or (row[2] == "inactive" and not has_job)
+
+
 def _number(text: str | None) -> int | None:
     """A property's number; None for `[not set]` and for systemd's all-ones "infinity"."""
     if text is None or not text.isdigit() or int(text) == 2**64 - 1:
@@ -68,11 +75,12 @@ def journal_argv(
     unit: str, *, lines: int, invocation: str = "", follow: bool = False
 ) -> tuple[str, ...]:
     """The last lines of a unit, or of one run of it; `follow` goes on as they come."""
-    match = (f"_SYSTEMD_INVOCATION_ID={invocation}",) if invocation else (f"--unit={unit}",)
+    match = (f"_SYSTEMD_INVOCATION_ID={invocation}",) if invocation else ()
     flags = ("--follow",) if follow else ("--no-pager",)
     output = "cat" if invocation else "short-iso"
-    return ("journalctl", "--user", "--quiet", f"--output={output}", f"--lines={lines}", *flags,
-            *match)  # fmt: skip
+    # Not `--user --unit`: that finds nothing for root and other system users.
+    return ("journalctl", f"--user-unit={unit}", "--quiet", f"--output={output}",
+            f"--lines={lines}", *flags, *match)  # fmt: skip
 
 
 class Systemd:
@@ -88,9 +96,19 @@ class Systemd:
         shown = {one.unit: one for one in parse_show(self._call(*show_argv(units)).stdout)}
         return tuple(shown.get(unit, UnitStatus(unit)) for unit in units)
 
+    def lively(self, pattern: str) -> tuple[str, ...]:
+        """Loaded units of a pattern that are not plainly stopped.
+
+        One call for all of them, and a cheap one: `show` of 20 stopped units takes systemd 15 ms.
+        """
+        rows = self._call(*_SYSTEMCTL, "list-units", *_LIST, "--", pattern).stdout.splitlines()
+        return tuple(row.split()[0] for row in rows if not _is_stopped(row.split()))
+
     def starting(self) -> frozenset[str]:
         """Units with a start or restart job that waits or runs."""
-        rows = self._call(*_SYSTEMCTL, "list-jobs", "--no-legend", "--plain").stdout.splitlines()
+        rows = self._call(
+            *_SYSTEMCTL, "list-jobs", "--full", "--plain", "--no-legend"
+        ).stdout.splitlines()
         words = (row.split() for row in rows)
         return frozenset(row[1] for row in words if len(row) > 2 and row[2] in _STARTS)
 

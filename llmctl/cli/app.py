@@ -5,15 +5,13 @@ imported when that command is asked for (tests/bench holds this).
 """
 
 import importlib
-import sys
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from llmctl import __version__
-from llmctl.cli.output import complain
-from llmctl.errors import LlmctlError
+from llmctl.cli.output import guarded
 
 # In the order of `llmctl --help`; each is a function of the module llmctl.cli.<module>.
 COMMANDS = {
@@ -77,11 +75,5 @@ def root(
 
 def main() -> None:
     """Run the command line; every failure of ours ends here, with its exit status."""
-    try:
+    with guarded():
         app()
-    except LlmctlError as error:
-        complain(error, as_json="--json" in sys.argv)
-        sys.exit(error.exit_status)
-    except BrokenPipeError:  # `llmctl logs | head`
-        sys.stderr.close()
-        sys.exit(0)

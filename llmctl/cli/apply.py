@@ -7,14 +7,8 @@ from typing import Annotated
 
 import typer
 
-from llmctl.cli.options import (
-    LOCAL,
-    HostOption,
-    JsonOption,
-    NamesArgument,
-    VerboseOption,
-    open_box,
-)
+from llmctl.cli.boxes import LOCAL, open_box
+from llmctl.cli.options import HostOption, JsonOption, NamesArgument, VerboseOption
 from llmctl.cli.output import answer, answer_json, console, is_terminal, warn
 from llmctl.engine.apply import Change, Kind, carry_out, plan_apply
 from llmctl.engine.box import Box

@@ -1,13 +1,7 @@
 """llmctl enable, llmctl disable"""
 
-from llmctl.cli.options import (
-    LOCAL,
-    HostOption,
-    JsonOption,
-    NameArgument,
-    VerboseOption,
-    open_box,
-)
+from llmctl.cli.boxes import LOCAL, open_box
+from llmctl.cli.options import HostOption, JsonOption, NameArgument, VerboseOption
 from llmctl.cli.output import answer, answer_json, warn
 from llmctl.engine.boot import disable as turn_off
 from llmctl.engine.boot import enable as turn_on

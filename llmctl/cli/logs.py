@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from llmctl.cli.options import LOCAL, HostOption, VerboseOption, complete_profile, open_box
+from llmctl.cli.boxes import LOCAL, open_box
+from llmctl.cli.options import HostOption, VerboseOption, complete_profile
 from llmctl.cli.output import answer, say
 from llmctl.core.words import unit_name
 from llmctl.engine.box import Box

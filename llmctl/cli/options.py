@@ -1,14 +1,11 @@
-"""Options and arguments that several commands share, and the box they mean."""
+"""Options and arguments that several commands share."""
 
 from typing import Annotated
 
 import typer
 
 from llmctl.engine.box import Box
-from llmctl.errors import HostError
 from llmctl.host.local import LocalHost
-
-LOCAL = "local"
 
 
 def complete_profile(incomplete: str) -> list[str]:
@@ -31,17 +28,3 @@ NamesArgument = Annotated[
     list[str] | None,
     typer.Argument(metavar="[NAME]...", autocompletion=complete_profile, help="Profiles."),
 ]
-
-
-def open_box(host: str, *, verbose: bool = False) -> Box:
-    """The box of that name. HostError: it is not one that llmctl can reach."""
-    if host != LOCAL:
-        raise HostError(
-            f"there is no box {host}.",
-            hint="This version speaks to this machine only: leave --host out.",
-        )
-    if not verbose:
-        return Box(LocalHost())
-    from llmctl.cli.trace import Traced
-
-    return Box(Traced(LocalHost()))

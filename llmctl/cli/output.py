@@ -4,11 +4,13 @@ On a terminal Rich draws; in a pipe there are plain lines, and Rich is not even 
 never markup: a model's path may hold `[brackets]`.
 """
 
-import json
+import contextlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
+
+import msgspec
 
 from llmctl.errors import LlmctlError, SwitchError
 
@@ -45,7 +47,7 @@ def answer(text: str) -> None:
 
 def answer_json(facts: Mapping[str, Any] | Sequence[Any]) -> None:
     """The answer as JSON."""
-    answer(json.dumps(facts, indent=2, ensure_ascii=False))
+    answer(msgspec.json.format(msgspec.json.encode(facts), indent=2).decode())
 
 
 def say(text: str, *, style: str = "") -> None:
@@ -77,6 +79,20 @@ def _rich_table(header: Row, rows: Sequence[Row]) -> None:
     for row in rows:
         drawn.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
     console(sys.stdout).print(drawn)
+
+
+@contextlib.contextmanager
+def guarded() -> Iterator[None]:
+    """The one handler of errors: what is raised on purpose is told, and ends with its status."""
+    try:
+        yield
+        sys.stdout.flush()
+    except LlmctlError as error:
+        complain(error, as_json="--json" in sys.argv)
+        sys.exit(error.exit_status)
+    except BrokenPipeError:  # `llmctl logs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
 
 
 def complain(error: LlmctlError, *, as_json: bool) -> None:

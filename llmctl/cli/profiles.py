@@ -5,14 +5,8 @@ from typing import Any
 
 import msgspec
 
-from llmctl.cli.options import (
-    LOCAL,
-    HostOption,
-    JsonOption,
-    NameArgument,
-    VerboseOption,
-    open_box,
-)
+from llmctl.cli.boxes import LOCAL, open_box
+from llmctl.cli.options import HostOption, JsonOption, NameArgument, VerboseOption
 from llmctl.cli.output import answer, answer_json, gib, table, warn
 from llmctl.core.gguf_name import quant
 from llmctl.core.profile import Profile

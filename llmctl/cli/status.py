@@ -1,71 +1,12 @@
 """llmctl status"""
 
-from typing import Any
-
-from llmctl.cli.options import LOCAL, HostOption, JsonOption, VerboseOption, open_box
-from llmctl.cli.output import answer, answer_json, duration, gib, table, warn
-from llmctl.core.state import State
-from llmctl.engine.status import Instance, Overview, overview
+from llmctl.cli.boxes import LOCAL, open_box
+from llmctl.cli.options import HostOption, JsonOption, VerboseOption
+from llmctl.cli.overview import show_overview
 
 
 def status(
     host: HostOption = LOCAL, json: JsonOption = False, verbose: VerboseOption = False
 ) -> None:
     """What is active, ready, loading or failed."""
-    seen = overview(open_box(host, verbose=verbose))
-    if json:
-        answer_json(facts(seen))
-        return
-    header = ("MODEL", "GROUP", "STATE", "PORT", "PID", "MEMORY", "UPTIME", "TOK/S")
-    idle = [one.name for one in seen.groups if not any(i.group == one.name for i in seen.instances)]
-    rows = [_row(one) for one in seen.instances]
-    table(header, rows + [("-", name, State.STOPPED.value, *"-----") for name in idle])
-    for one in seen.instances:
-        for note in one.notes:
-            answer(f"{one.profile}: {note}")
-    for fault in (fault for group in seen.groups for fault in group.faults):
-        warn(fault)
-    for problem in seen.problems:
-        warn(problem)
-
-
-def _row(one: Instance) -> tuple[str, ...]:
-    speed = f"{one.tokens_per_s:.1f}" if one.tokens_per_s else "-"
-    return (
-        one.profile, one.group, one.state.value, str(one.port), str(one.pid or "-"),
-        gib(one.memory_bytes), duration(one.uptime_s), speed,
-    )  # fmt: skip
-
-
-def facts(seen: Overview) -> dict[str, Any]:
-    """The JSON shape of `status`; docs/reference/json.md holds it."""
-    return {
-        "host": seen.host,
-        "groups": [
-            {
-                "name": one.name,
-                "active": one.active,
-                "state": one.state.value,
-                "faults": list(one.faults),
-            }
-            for one in seen.groups
-        ],
-        "instances": [_instance_facts(one) for one in seen.instances],
-        "proxy": None,
-        "problems": list(seen.problems),
-    }
-
-
-def _instance_facts(one: Instance) -> dict[str, Any]:
-    return {
-        "profile": one.profile,
-        "unit": one.unit,
-        "group": one.group,
-        "state": one.state.value,
-        "port": one.port,
-        "pid": one.pid or None,
-        "uptime_s": one.uptime_s,
-        "memory_bytes": one.memory_bytes,
-        "tokens_per_s": one.tokens_per_s,
-        "notes": list(one.notes),
-    }
+    show_overview(open_box(host, verbose=verbose), as_json=json)

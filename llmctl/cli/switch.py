@@ -4,14 +4,8 @@ from typing import Annotated
 
 import typer
 
-from llmctl.cli.options import (
-    LOCAL,
-    HostOption,
-    JsonOption,
-    NameArgument,
-    VerboseOption,
-    open_box,
-)
+from llmctl.cli.boxes import LOCAL, open_box
+from llmctl.cli.options import HostOption, JsonOption, NameArgument, VerboseOption
 from llmctl.cli.output import answer, answer_json, say
 from llmctl.cli.progress import Progress
 from llmctl.engine.clock import SystemClock

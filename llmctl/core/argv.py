@@ -6,7 +6,8 @@ Everything that matters is explicit: defaults differ between versions (`--port` 
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from llmctl.core.flags import Flags
 from llmctl.core.profile import Draft, Profile
@@ -53,8 +54,7 @@ _OURS |= {"--log-verbosity", "--sse-ping-interval", "--metrics", "--slots"}
 _FLAG = re.compile(r"(-{1,2}[A-Za-z][A-Za-z0-9-]*)(=.*)?", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Files:
+class Files(msgspec.Struct, frozen=True):
     """Absolute paths on the box of everything a server opens."""
 
     binary: str

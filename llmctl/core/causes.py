@@ -6,21 +6,20 @@ systemd); the first that matches in the order below wins.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from llmctl.core.state import UnitStatus
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(msgspec.Struct, frozen=True):
     """What happened, in a clause that follows "because", and what to try."""
 
     what: str
     hint: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
+class _Known(msgspec.Struct, frozen=True):
     pattern: re.Pattern[str]
     what: str
     hint: str

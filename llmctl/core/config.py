@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from llmctl.core.document import Path, build, parse_yaml
+from llmctl.core.document import Path, build
 from llmctl.core.words import DEFAULT_GROUP, NAME, RESIDENT
 from llmctl.errors import ProfileError
 
@@ -80,9 +80,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return Binary(path=given) if isinstance(given, str) else given
 
 
-def parse_config(text: str, *, file: str) -> Config:
-    """The configuration that `text` describes; a ProfileError with every complaint otherwise."""
-    raw = parse_yaml(text, file=file)
+def parse_config(raw: Any, *, file: str) -> Config:
+    """The configuration that a document (of parse_yaml) describes, or every complaint about it."""
     return build(Config, raw, file=file, check=lambda config: list(_complaints(config)))
 
 

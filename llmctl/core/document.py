@@ -5,52 +5,66 @@ YAML is read as YAML 1.2's core schema reads it: only `true` and `false` are boo
 turn `on` into True and `1:30` into 90, and keep the last of two equal keys.
 """
 
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
-import yaml
 
 from llmctl.errors import ProfileError
 
 T = TypeVar("T", bound=msgspec.Struct)
 Path = tuple[str | int, ...]
-_BaseLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times faster
 
 
-class _Loader(_BaseLoader):  # type: ignore[misc]  # its base is chosen at run time
-    """SafeLoader with YAML 1.2's scalars and no duplicate keys."""
+@functools.cache
+def _loader() -> Any:
+    """SafeLoader with YAML 1.2's scalars and no duplicate keys; made when first needed (10 ms)."""
+    import yaml
 
-    yaml_implicit_resolvers: Mapping[str, object] = {}
+    base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times faster
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002  # PyYAML's signature
-        """A dict; a key given twice is an error, where PyYAML would keep the last."""
-        seen: set[object] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"{key.value}: given twice", problem_mark=key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep=deep)  # type: ignore[no-any-return]
+    class Loader(base):  # type: ignore[misc]  # its base is chosen at run time
+        yaml_implicit_resolvers: Mapping[str, object] = {}
 
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: FBT001, FBT002  # PyYAML's signature
+            _refuse_twins(node)
+            return super().construct_mapping(node, deep=deep)
 
-def _resolve(tag: str, pattern: str, first: str) -> None:
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(pattern), list(first))
+    for tag, pattern, first in _SCALARS:
+        Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(pattern), list(first))
+    Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^$"), [""])
+    return Loader
 
 
-_resolve("bool", r"^(?:true|false)$", "tf")
-_resolve("null", r"^(?:null|~|)$", "n~\0")
-_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^$"), [""])
-_resolve("int", r"^-?(?:0|[1-9][0-9]*)$", "-0123456789")
-_resolve("float", r"^-?(?:0|[1-9][0-9]*)\.[0-9]+(?:[eE][-+]?[0-9]+)?$", "-0123456789")
+_SCALARS = (
+    ("bool", r"^(?:true|false)$", "tf"),
+    ("null", r"^(?:null|~)$", "n~"),
+    ("int", r"^-?(?:0|[1-9][0-9]*)$", "-0123456789"),
+    ("float", r"^-?(?:0|[1-9][0-9]*)\.[0-9]+(?:[eE][-+]?[0-9]+)?$", "-0123456789"),
+)
+
+
+def _refuse_twins(node: Any) -> None:
+    """A key given twice is an error, where PyYAML would keep the last."""
+    import yaml
+
+    seen: set[object] = set()
+    for key, _ in node.value:
+        if key.value in seen:
+            raise yaml.MarkedYAMLError(
+                problem=f"{key.value}: given twice", problem_mark=key.start_mark
+            )
+        seen.add(key.value)
 
 
 def parse_yaml(text: str, *, file: str) -> Any:
     """The document in `text`, or a ProfileError that names `file` and the line."""
+    import yaml
+
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  # _Loader is a SafeLoader
+        return yaml.load(text, Loader=_loader())  # noqa: S506  # it is a SafeLoader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f":{mark.line + 1}" if mark else ""
@@ -105,7 +119,7 @@ def _struct(
     if not isinstance(raw, dict):
         problems.append(((), f"expected keys and values, got {show_value(raw)}"))
         return None
-    fields = {f.name: f for f in msgspec.structs.fields(kind) if f.name not in values}
+    fields = {name: field for name, field in fields_of(kind).items() if name not in values}
     for key, given in raw.items():
         field = fields.get(key)
         if field is None:
@@ -118,6 +132,12 @@ def _struct(
         if field.required and name not in raw
     )
     return None if problems else kind(**values)
+
+
+@functools.cache  # resolving a struct's annotations costs a millisecond
+def fields_of(kind: type[msgspec.Struct]) -> Mapping[str, msgspec.structs.FieldInfo]:
+    """The fields of a struct by name."""
+    return {field.name: field for field in msgspec.structs.fields(kind)}
 
 
 def _value(kind: Any, given: Any, key: str, problems: list[tuple[Path, str]]) -> Any:

@@ -6,55 +6,49 @@ process must be restarted because it was started from another text.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from llmctl.core.unit import Owner, UnitFile, read_header
 
 
-@dataclass(frozen=True, slots=True)
-class WriteUnit:
+class WriteUnit(msgspec.Struct, frozen=True):
     """Install a unit file; `before` is the text that was there."""
 
     unit: UnitFile
     before: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveUnit:
+class RemoveUnit(msgspec.Struct, frozen=True):
     """Remove a unit file of ours; `before` is its text."""
 
     name: str
     before: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reload:
+class Reload(msgspec.Struct, frozen=True):
     """systemctl daemon-reload."""
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(msgspec.Struct, frozen=True):
     """Make a unit active. A no-op on one that is."""
 
     unit: str
 
 
-@dataclass(frozen=True, slots=True)
-class Restart:
+class Restart(msgspec.Struct, frozen=True):
     """Start a unit anew, so that it runs from its present text."""
 
     unit: str
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(msgspec.Struct, frozen=True):
     """Stop units, and forget their failures."""
 
     units: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AwaitReady:
+class AwaitReady(msgspec.Struct, frozen=True):
     """Until the model answers under its own name."""
 
     profile: str
@@ -63,8 +57,7 @@ class AwaitReady:
 Step = WriteUnit | RemoveUnit | Reload | Start | Restart | Stop | AwaitReady
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """The profile to run, its unit as rendered now, and the slice it runs in."""
 
     profile: str
@@ -72,8 +65,7 @@ class Wanted:
     support: tuple[UnitFile, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(msgspec.Struct, frozen=True):
     """A group before a switch.
 
     texts: installed unit files, None where there is none. active: members that are up, and
@@ -86,15 +78,6 @@ class Observed:
     foreign: tuple[str, ...] = ()
     running_source: str | None = None
     needs_reload: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class SwitchPlan:
-    """The steps of a switch, and those that undo it if it fails."""
-
-    steps: tuple[Step, ...]
-    previous: str | None = None
-    warnings: tuple[str, ...] = field(default=())
 
 
 def plan_switch(wanted: Wanted, observed: Observed) -> tuple[Step, ...]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from llmctl.core.document import build, parse_yaml
+from llmctl.core.document import build
 from llmctl.core.profile_rules import complaints
 from llmctl.core.words import DEFAULT_GROUP, NAME, RESIDENT
 from llmctl.errors import ProfileError
@@ -284,17 +284,18 @@ def seconds(text: str) -> float:
     return int(number) * _UNITS_S[unit]
 
 
-def parse_profile(text: str, *, name: str, file: str) -> Profile:
-    """The profile that `text` describes; a ProfileError with every complaint otherwise."""
+def parse_profile(raw: Any, *, name: str, file: str) -> Profile:
+    """The profile that a document describes; a ProfileError with every complaint otherwise.
+
+    `raw` is what parse_yaml made of the text.
+    """
     if not NAME.fullmatch(name):
         raise ProfileError(
             f'{file}: "{name}" is no profile name; expected small letters, digits, ".", "_", "-", '
             "starting with a letter or digit, at most 64",
             hint="Rename the file.",
         )
-    return build(
-        Profile, parse_yaml(text, file=file), file=file, fixed={"name": name}, check=complaints
-    )
+    return build(Profile, raw, file=file, fixed={"name": name}, check=complaints)
 
 
 def json_schema() -> dict[str, Any]:

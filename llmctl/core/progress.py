@@ -1,21 +1,20 @@
 """What the engine reports while it works; the CLI turns it into lines or a live display."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from llmctl.core.plan import Step
 
 
-@dataclass(frozen=True, slots=True)
-class Began:
+class Began(msgspec.Struct, frozen=True):
     """A step is about to be done. back: it belongs to a rollback."""
 
     step: Step
     back: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(msgspec.Struct, frozen=True):
     """What is being waited for, since when, and how much of the model is loaded (0 to 1)."""
 
     what: str
@@ -23,8 +22,7 @@ class Waiting:
     fraction: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(msgspec.Struct, frozen=True):
     """Something a person should know, though the work goes on."""
 
     text: str

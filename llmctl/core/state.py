@@ -1,7 +1,8 @@
 """Words for what we observe of units and servers, and how to read them."""
 
 import enum
-from dataclasses import dataclass
+
+import msgspec
 
 
 class State(enum.Enum):
@@ -13,8 +14,7 @@ class State(enum.Enum):
     STOPPED = "stopped"
 
 
-@dataclass(frozen=True, slots=True)
-class UnitStatus:
+class UnitStatus(msgspec.Struct, frozen=True):
     """A unit as systemd shows it; org.freedesktop.systemd1(5) has each property.
 
     job: the id of a queued or running job, 0 for none. invocation: a new id for each start.
@@ -70,8 +70,7 @@ class Health(enum.Enum):
     ODD = "odd"  # an answer that no llama-server gives
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What a port answers, and under which alias. locked: the alias is behind an API key."""
 
     health: Health

@@ -6,12 +6,12 @@ seen without rendering; `Text` of the text itself, so that an edit by hand is se
 """
 
 import enum
-import json
 import re
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
+
+import msgspec
 
 from llmctl.core.argv import LOOPBACK
 from llmctl.core.profile import Profile
@@ -35,16 +35,14 @@ class Owner(enum.Enum):
     FOREIGN = "foreign"  # never ours: not to be overwritten or removed
 
 
-@dataclass(frozen=True, slots=True)
-class UnitFile:
+class UnitFile(msgspec.Struct, frozen=True):
     """A unit's name and its text."""
 
     name: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(msgspec.Struct, frozen=True):
     """The `[X-Llmctl]` section of an installed unit."""
 
     owner: Owner
@@ -56,8 +54,7 @@ class Header:
 ABSENT = Header(Owner.ABSENT)
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(msgspec.Struct, frozen=True):
     """Where a profile's server runs: its rivals, its port, its log and its environment.
 
     rivals: units of the other members of the group. foreign: units of config.yaml's `conflicts`.
@@ -95,8 +92,7 @@ def context(profile: Profile, argv: Sequence[str], place: Placement) -> dict[str
 
 def source_digest(template: str, variables: Mapping[str, Any]) -> str:
     """One word for everything a unit is made from."""
-    material = json.dumps([template, variables], sort_keys=True, ensure_ascii=False)
-    return sha256(material.encode()).hexdigest()[:16]
+    return _digest(msgspec.json.encode([template, variables], order="sorted").decode())
 
 
 def render_unit(
@@ -122,11 +118,13 @@ def _facts(variables: Mapping[str, Any]) -> dict[str, str]:
 def _sign(body: str, facts: Mapping[str, str]) -> str:
     lines = "".join(f"{key}={value}\n" for key, value in facts.items())
     unsigned = f"{body.rstrip()}\n\n{SECTION}\n{lines}"
-    return f"{unsigned}Text={_text_digest(unsigned)}\n"
+    return f"{unsigned}Text={_digest(unsigned)}\n"
 
 
-def _text_digest(unsigned: str) -> str:
-    return sha256(unsigned.encode()).hexdigest()[:16]
+def _digest(text: str) -> str:
+    """A detector of change, not a signature: hashlib would cost `status` 2 ms for OpenSSL."""
+    data = text.encode()
+    return f"{zlib.crc32(data):08x}{zlib.adler32(data):08x}"
 
 
 def read_header(text: str | None) -> Header:
@@ -138,7 +136,7 @@ def read_header(text: str | None) -> Header:
         return Header(Owner.FOREIGN)
     facts = dict(line.split("=", 1) for line in section.splitlines() if "=" in line)
     unsigned = text.rpartition("Text=")[0]
-    owner = Owner.OURS if facts.get("Text") == _text_digest(unsigned) else Owner.EDITED
+    owner = Owner.OURS if facts.get("Text") == _digest(unsigned) else Owner.EDITED
     return Header(owner, facts.get("Profile"), facts.get("Group"), facts.get("Source"))
 
 

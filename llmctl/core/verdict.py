@@ -7,35 +7,32 @@ died and systemd tried again (a failed start under Restart=on-failure shows as `
 """
 
 import enum
-from dataclasses import dataclass, replace
+
+import msgspec
 
 from llmctl.core.state import Health, UnitStatus
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(msgspec.Struct, frozen=True):
     """The right model answers, `seconds` after it was asked for."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Crashed:
+class Crashed(msgspec.Struct, frozen=True):
     """The run we waited for ended badly."""
 
     status: UnitStatus
 
 
-@dataclass(frozen=True, slots=True)
-class Gone:
+class Gone(msgspec.Struct, frozen=True):
     """The start was cancelled, or the run ended without a failure. fresh: it had begun."""
 
     status: UnitStatus
     fresh: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Stalled:
+class Stalled(msgspec.Struct, frozen=True):
     """Nothing moved for `seconds`."""
 
     status: UnitStatus
@@ -43,8 +40,7 @@ class Stalled:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Impostor:
+class Impostor(msgspec.Struct, frozen=True):
     """The port answers under another name."""
 
     status: UnitStatus
@@ -61,8 +57,7 @@ class Phase(enum.Enum):
     RUNNING = "running"  # the server was executed; whether it answers is another question
 
 
-@dataclass(frozen=True, slots=True)
-class Watch:
+class Watch(msgspec.Struct, frozen=True):
     """What is known of the run being waited for.
 
     before: the unit when the start was asked for. must_differ: it was a restart, so the run that
@@ -78,12 +73,16 @@ class Watch:
         counts = now.invocation != self.before.invocation or (
             now.is_running and not self.must_differ
         )
-        return replace(self, run=now.invocation) if counts and not self.run else self
+        return (
+            msgspec.structs.replace(self, run=now.invocation) if counts and not self.run else self
+        )
 
     def judge(self, now: UnitStatus) -> Phase | Crashed | Gone:
         """The phase of the run, or how it ended. `now` has been seen."""
         if self.run and now.invocation != self.run:
-            return Crashed(replace(now, invocation=self.run))  # systemd is trying again
+            return Crashed(
+                msgspec.structs.replace(now, invocation=self.run)
+            )  # systemd is trying again
         if self.run and now.has_failed:
             return Crashed(now)
         if now.is_running and self.run:

@@ -2,7 +2,8 @@
 
 import enum
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from llmctl.core.plan import Reload, RemoveUnit, Step, WriteUnit, is_stale
 from llmctl.core.unit import Owner, UnitFile, read_header
@@ -24,8 +25,7 @@ class Kind(enum.Enum):
     BROKEN = "broken"  # its profile cannot be rendered
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True):
     """One unit: what apply does, the text before and after, and what is wrong."""
 
     unit: str

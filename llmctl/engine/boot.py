@@ -1,6 +1,6 @@
 """Which model starts at boot: at most one of a group."""
 
-from dataclasses import dataclass
+import msgspec
 
 from llmctl.core.unit import Owner, read_header
 from llmctl.core.words import profile_of, unit_name
@@ -9,8 +9,7 @@ from llmctl.engine.box import Box
 from llmctl.errors import ProfileError
 
 
-@dataclass(frozen=True, slots=True)
-class Enabled:
+class Enabled(msgspec.Struct, frozen=True):
     """What enabling did. linger: the user manager runs without a login."""
 
     disabled: tuple[str, ...]

@@ -2,9 +2,10 @@
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+
+import msgspec
 
 from llmctl import __version__
 from llmctl.core.argv import argv_complaints, server_argv
@@ -34,8 +35,7 @@ from llmctl.systemd import Systemd
 _ALWAYS = {"GGML_NO_BACKTRACE": "1"}
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(msgspec.Struct, frozen=True):
     """A profile with its place on a box: all that its unit is made from."""
 
     profile: Profile

@@ -1,6 +1,6 @@
 """Why a model did not become ready, in a clause, with the evidence and what to type next."""
 
-from dataclasses import dataclass
+import msgspec
 
 from llmctl.core.state import Health
 from llmctl.core.verdict import Crashed, Gone, Impostor, Outcome, Ready, Stalled
@@ -11,8 +11,7 @@ from llmctl.engine.ports import holders
 from llmctl.errors import SwitchError
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True):
     """The clause that follows "NAME failed:", a hint, and the server's last lines."""
 
     what: str

@@ -1,7 +1,8 @@
 """Stop models, and say so only when they are gone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from llmctl.core.progress import Report, Waiting
 from llmctl.core.state import UnitStatus
@@ -11,8 +12,7 @@ from llmctl.engine.clock import Clock
 from llmctl.errors import HostError, UsageError
 
 
-@dataclass(frozen=True, slots=True)
-class Stopped:
+class Stopped(msgspec.Struct, frozen=True):
     """Profiles that were stopped; none were up otherwise."""
 
     profiles: tuple[str, ...]

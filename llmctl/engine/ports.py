@@ -1,14 +1,13 @@
 """Who holds a port: found without ss or lsof, which a box may lack."""
 
-from dataclasses import dataclass
+import msgspec
 
 from llmctl.core.proc import parse_listeners, parse_unit
 from llmctl.engine.box import Box
 from llmctl.errors import HostError
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(msgspec.Struct, frozen=True):
     """A process that listens on a port. pid 0: it is another user's, and hidden from us."""
 
     pid: int

@@ -1,14 +1,15 @@
 """What is active, ready, loading or failed on a box, told as it is."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from llmctl.core.plan import is_stale
 from llmctl.core.proc import parse_rss_bytes, uptime_s
 from llmctl.core.profile import Profile
 from llmctl.core.state import Answer, Health, State, UnitStatus, model_state
 from llmctl.core.unit import UnitFile
-from llmctl.core.words import RESIDENT, profile_of, unit_name
+from llmctl.core.words import RESIDENT, profile_of
 from llmctl.engine.box import Box
 from llmctl.errors import HostError, LlmctlError, ProfileError
 from llmctl.health import probe, tokens_per_second
@@ -16,8 +17,7 @@ from llmctl.health import probe, tokens_per_second
 SILENT = Answer(Health.SILENT)
 
 
-@dataclass(frozen=True, slots=True)
-class Instance:
+class Instance(msgspec.Struct, frozen=True):
     """One unit that is not plainly stopped."""
 
     profile: str
@@ -32,8 +32,7 @@ class Instance:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class GroupView:
+class GroupView(msgspec.Struct, frozen=True):
     """One group: its active profile, in what state, and what is wrong with it."""
 
     name: str
@@ -42,8 +41,7 @@ class GroupView:
     faults: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Overview:
+class Overview(msgspec.Struct, frozen=True):
     """A box at one moment."""
 
     host: str
@@ -54,23 +52,19 @@ class Overview:
 
 def overview(box: Box) -> Overview:
     """The state of a box: two or three short commands and a look at each server that is up."""
-    known = _known_units(box)
-    statuses = {one.unit: one for one in box.systemd.status(tuple(known))}
-    seen = [one for one in statuses.values() if one.has_failed or one.is_up or one.job]
+    lively = [unit for unit in box.systemd.lively("llm-*.service") if profile_of(unit)]
+    seen = box.systemd.status(lively)
+    known = {one.unit: _group_of(box, one.unit) for one in seen}
     instances = tuple(_instance(box, one, known[one.unit]) for one in seen)
     names = dict.fromkeys((*box.store.config.groups, *known.values()))
     groups = tuple(_group(name, instances) for name in names if name != RESIDENT)
     return Overview(box.host.name, groups, instances, _problems(box))
 
 
-def _known_units(box: Box) -> dict[str, str]:
-    """Units of all profiles, and of profiles that are gone, with their groups."""
-    found = {unit_name(name): one.group for name, one in box.store.profiles.items()}
-    gone = (one.name for one in box.host.list(box.store.unit_dir))
-    for unit in gone:
-        if profile_of(unit) and unit not in found:
-            found[unit] = box.store.unit_group(unit)
-    return found
+def _group_of(box: Box, unit: str) -> str:
+    """The group of a unit; that of an installed unit whose profile is gone is written in it."""
+    loaded = box.store.profiles.get(profile_of(unit) or "")
+    return loaded.group if loaded else box.store.unit_group(unit)
 
 
 def _problems(box: Box) -> tuple[str, ...]:

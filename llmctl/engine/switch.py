@@ -1,7 +1,8 @@
 """The switch: make one profile of a group the running model, or leave things as they were."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from llmctl.core.plan import (
     AwaitReady,
@@ -32,8 +33,7 @@ from llmctl.errors import HostError, NothingRunsError, ProfileError, SwitchError
 TIMEOUT_S = 120.0
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """How to switch. timeout: seconds in which something must move."""
 
     timeout: float = TIMEOUT_S
@@ -41,8 +41,7 @@ class Options:
     rollback: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Switched:
+class Switched(msgspec.Struct, frozen=True):
     """A switch that was made. ready_s: None when nobody waited."""
 
     profile: str
@@ -174,9 +173,13 @@ class Switch:
 
     def _await(self, target: Resolved) -> Outcome:
         waiter = Waiter(
-            self.box, target, self._watches[target.unit], self.options.timeout, self.clock,
-            self.report,
-        )  # fmt: skip
+            self.box,
+            target,
+            self._watches[target.unit],
+            timeout=self.options.timeout,
+            clock=self.clock,
+            report=self.report,
+        )
         return waiter.wait()
 
     # When it fails

@@ -1,7 +1,6 @@
 """Waits until a model answers, and not a moment longer than there is hope."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from llmctl.core.proc import parse_read_bytes, parse_rss_bytes
 from llmctl.core.progress import Report, Waiting
@@ -20,23 +19,28 @@ _WORTH_SHOWING_BYTES = 256 << 20  # below, the server's own memory is most of wh
 SILENT = Answer(Health.SILENT)
 
 
-@dataclass(slots=True)
 class Waiter:
     """One wait for one model. `timeout` is how long nothing may move; a load that moves goes on."""
 
-    box: Box
-    target: Resolved
-    watch: Watch
-    timeout: float
-    clock: Clock
-    report: Report
-    began: float = field(init=False)
-    moved: float = field(init=False)
-    loaded_bytes: int = 0
-    odd_since: float | None = None
-
-    def __post_init__(self) -> None:
-        self.began = self.moved = self.clock.now()
+    def __init__(
+        self,
+        box: Box,
+        target: Resolved,
+        watch: Watch,
+        *,
+        timeout: float,
+        clock: Clock,
+        report: Report,
+    ) -> None:
+        self.box = box
+        self.target = target
+        self.watch = watch
+        self.timeout = timeout
+        self.clock = clock
+        self.report = report
+        self.began = self.moved = clock.now()
+        self.loaded_bytes = 0
+        self.odd_since: float | None = None
 
     def wait(self) -> Outcome:
         """Until the model is ready, or the outcome is certain."""

@@ -5,12 +5,12 @@ One contract test (tests/contract) holds every implementation to these docstring
 
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Result:
+
+class Result(msgspec.Struct, frozen=True):
     """A command that ran: what it was, its exit status, and what it wrote (UTF-8, lenient)."""
 
     argv: tuple[str, ...]
@@ -24,8 +24,7 @@ class Result:
         return self.status == 0
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """A file or directory: its name, size in bytes, and time of change in nanoseconds."""
 
     name: str

@@ -5,25 +5,26 @@ Everything goes through a Host, so that it is the box's disk that is read, where
 
 import string
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
+from typing import Any
+
+import msgspec
 
 from llmctl.core.argv import Files
 from llmctl.core.config import Binary, Config, parse_config
-from llmctl.core.document import parse_yaml
 from llmctl.core.flags import Flags
 from llmctl.core.gguf_name import shards
 from llmctl.core.profile import Draft, Profile, parse_profile
 from llmctl.core.unit import read_header
 from llmctl.core.words import DEFAULT_GROUP, NAME
 from llmctl.errors import HostError, ProfileError
-from llmctl.host.base import Host
+from llmctl.host.base import Entry, Host
 from llmctl.store.binaries import flags_of
+from llmctl.store.documents import Documents
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(msgspec.Struct, frozen=True):
     """A profile's file: the profile, or what is wrong with it; its group is known either way."""
 
     name: str
@@ -85,22 +86,36 @@ class Store:
     # Documents
 
     @cached_property
+    def _documents(self) -> Documents:
+        return Documents(self.host, f"{self.cache_dir}/documents.json")
+
+    @cached_property
     def config(self) -> Config:
         """config.yaml; the defaults when there is none."""
         path = f"{self.config_dir}/config.yaml"
-        text = self._text(path)
-        return Config() if text is None else parse_config(text, file=path)
+        entry = self.host.stat(path)
+        if entry is None:
+            return Config()
+        document = self._documents.read(path, entry)
+        self._documents.save()
+        return parse_config(document, file=path)
 
     @cached_property
+    def _files(self) -> Mapping[str, Entry]:
+        found = ((PurePosixPath(entry.name), entry) for entry in self.host.list(self.profiles_dir))
+        return {path.stem: entry for path, entry in found if path.suffix == ".yaml"}
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of all profiles, good or not."""
-        found = (PurePosixPath(entry.name) for entry in self.host.list(self.profiles_dir))
-        return tuple(sorted(path.stem for path in found if path.suffix == ".yaml"))
+        return tuple(sorted(self._files))
 
     @cached_property
     def profiles(self) -> Mapping[str, Loaded]:
         """Every profile by name. A broken one does not hide the others."""
-        return {name: self._load(name) for name in self.names}
+        loaded = {name: self._load(name) for name in self.names}
+        self._documents.save()
+        return loaded
 
     def profile(self, name: str) -> Profile:
         """A profile by name; ProfileError when there is none or it is wrong."""
@@ -118,13 +133,14 @@ class Store:
 
     def _load(self, name: str) -> Loaded:
         file = self.profile_path(name)
-        text = self._text(file)
-        if text is None:  # removed since it was listed
-            return Loaded(name, DEFAULT_GROUP, error=self._unknown(name))
+        raw: Any = None
         try:
-            profile = parse_profile(text, name=name, file=file)
+            raw = self._documents.read(file, self._files[name])
+            profile = parse_profile(raw, name=name, file=file)
         except ProfileError as error:
-            return Loaded(name, _raw_group(text), error=error)
+            return Loaded(name, _group_of(raw), error=error)
+        except FileNotFoundError:  # removed since it was listed
+            return Loaded(name, DEFAULT_GROUP, error=self._unknown(name))
         return Loaded(name, profile.group, profile)
 
     def _unknown(self, name: str) -> ProfileError:
@@ -138,14 +154,6 @@ class Store:
         near = difflib.get_close_matches(name, self.names, n=1)
         hint = f"Did you mean {near[0]}?" if near else f"There is {', '.join(self.names)}."
         return ProfileError(f"there is no profile {name} in {self.profiles_dir}.", hint=hint)
-
-    def _text(self, path: str) -> str | None:
-        try:
-            return self.host.read(path).decode()
-        except FileNotFoundError:
-            return None
-        except UnicodeDecodeError as error:
-            raise ProfileError(f"{path}: not UTF-8 text at byte {error.start}") from None
 
     # Units
 
@@ -259,11 +267,7 @@ class Store:
         return self._flags[key]
 
 
-def _raw_group(text: str) -> str:
+def _group_of(raw: Any) -> str:
     """The group that a broken profile most likely means, so that exclusion still counts it."""
-    try:
-        raw = parse_yaml(text, file="")
-        group = raw.get("group", DEFAULT_GROUP)
-    except (ProfileError, AttributeError):
-        return DEFAULT_GROUP
+    group = raw.get("group", DEFAULT_GROUP) if isinstance(raw, dict) else DEFAULT_GROUP
     return group if isinstance(group, str) and NAME.fullmatch(group) else DEFAULT_GROUP

@@ -1,0 +1,34 @@
+# Everything a developer types. Each target sets up what it needs (tests/kit/bootstrap.sh), once.
+
+python := .venv/bin/python
+# Root on Linux can run every ring, so there a ring that does not run is a failure.
+rings := $(if $(filter Linux-0,$(shell uname)-$(shell id -u)),--require all)
+# e.g. make test ARGS='-k switch'
+ARGS :=
+
+.PHONY: help demo test lint clean
+
+help:
+	@echo 'make demo    see it work: two tiny models, a real llama-server, a real user manager'
+	@echo 'make test    the whole suite; ARGS=... goes to pytest'
+	@echo 'make lint    ruff, mypy, import contracts'
+	@echo 'make clean   remove what these left in the checkout'
+
+demo:
+	@tests/kit/bootstrap.sh demo
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" tests/kit/demo.sh
+
+test:
+	@tests/kit/bootstrap.sh test
+	$(python) -m pytest -n 2 --dist loadscope $(rings) $(ARGS)
+
+lint:
+	@tests/kit/bootstrap.sh venv
+	$(python) -m ruff check .
+	$(python) -m ruff format --check .
+	$(python) -m mypy
+	.venv/bin/lint-imports
+
+clean:
+	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,69 @@
+"""What `llmctl status` prints. Typer is not imported here: see llmctl/__main__.py."""
+
+from typing import Any
+
+from llmctl.cli.output import answer, answer_json, duration, gib, table, warn
+from llmctl.core.state import State
+from llmctl.engine.box import Box
+from llmctl.engine.status import Instance, Overview, overview
+
+
+def show_overview(box: Box, *, as_json: bool) -> None:
+    """The state of a box, as a table or as JSON."""
+    seen = overview(box)
+    if as_json:
+        answer_json(facts(seen))
+        return
+    header = ("MODEL", "GROUP", "STATE", "PORT", "PID", "MEMORY", "UPTIME", "TOK/S")
+    idle = [one.name for one in seen.groups if not any(i.group == one.name for i in seen.instances)]
+    rows = [_row(one) for one in seen.instances]
+    table(header, rows + [("-", name, State.STOPPED.value, *"-----") for name in idle])
+    for one in seen.instances:
+        for note in one.notes:
+            answer(f"{one.profile}: {note}")
+    for fault in (fault for group in seen.groups for fault in group.faults):
+        warn(fault)
+    for problem in seen.problems:
+        warn(problem)
+
+
+def _row(one: Instance) -> tuple[str, ...]:
+    speed = f"{one.tokens_per_s:.1f}" if one.tokens_per_s else "-"
+    return (
+        one.profile, one.group, one.state.value, str(one.port), str(one.pid or "-"),
+        gib(one.memory_bytes), duration(one.uptime_s), speed,
+    )  # fmt: skip
+
+
+def facts(seen: Overview) -> dict[str, Any]:
+    """The JSON shape of `status`; docs/reference/json.md holds it."""
+    return {
+        "host": seen.host,
+        "groups": [
+            {
+                "name": one.name,
+                "active": one.active,
+                "state": one.state.value,
+                "faults": list(one.faults),
+            }
+            for one in seen.groups
+        ],
+        "instances": [_instance_facts(one) for one in seen.instances],
+        "proxy": None,
+        "problems": list(seen.problems),
+    }
+
+
+def _instance_facts(one: Instance) -> dict[str, Any]:
+    return {
+        "profile": one.profile,
+        "unit": one.unit,
+        "group": one.group,
+        "state": one.state.value,
+        "port": one.port,
+        "pid": one.pid or None,
+        "uptime_s": one.uptime_s,
+        "memory_bytes": one.memory_bytes,
+        "tokens_per_s": one.tokens_per_s,
+        "notes": list(one.notes),
+    }

@@ -1,0 +1,22 @@
+"""The one place where a test may wait for something by looking again and again."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+def eventually(predicate: Callable[[], T], deadline: float = 10.0, *, why: str = "") -> T:
+    """What `predicate` returns as soon as that is true; a failure after `deadline` seconds."""
+    end = time.monotonic() + deadline
+    while not (value := predicate()):
+        if time.monotonic() > end:
+            wanted = why or getattr(predicate, "__name__", "the condition")
+            raise AssertionError(f"{wanted}: not within {deadline} s; last seen: {value!r}")
+        time.sleep(0.02)
+    return value
