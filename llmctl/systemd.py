@@ -12,7 +12,7 @@ from llmctl.host.base import Host, Result
 TIMEOUT_S = 15.0
 _SYSTEMCTL = ("systemctl", "--user")
 _PROPERTIES = (
-    "Id,LoadState,ActiveState,SubState,Result,ExecMainCode,ExecMainStatus,MainPID,NRestarts,"
+    "Id,LoadState,ActiveState,SubState,Result,ExecMainCode,ExecMainStatus,MainPID,ExecMainPID,NRestarts,"
     "InvocationID,Job,MemoryCurrent,FragmentPath,NeedDaemonReload,UnitFileState"
 )
 _STARTS = ("start", "restart", "verify-active", "try-restart")
@@ -48,6 +48,7 @@ def _status(facts: Mapping[str, str]) -> UnitStatus:
         exit_code=_number(facts.get("ExecMainCode")) or 0,
         exit_status=_number(facts.get("ExecMainStatus")) or 0,
         pid=_number(facts.get("MainPID")) or 0,
+        last_pid=_number(facts.get("ExecMainPID")) or 0,
         restarts=_number(facts.get("NRestarts")) or 0,
         invocation=facts.get("InvocationID", ""),
         job=_number(facts.get("Job")) or 0,
@@ -72,15 +73,18 @@ def _number(text: str | None) -> int | None:
 
 
 def journal_argv(
-    unit: str, *, lines: int, invocation: str = "", follow: bool = False
+    unit: str, *, lines: int, matches: Sequence[str] = (), follow: bool = False
 ) -> tuple[str, ...]:
-    """The last lines of a unit, or of one run of it; `follow` goes on as they come."""
-    match = (f"_SYSTEMD_INVOCATION_ID={invocation}",) if invocation else ()
+    """The last lines of a unit; `follow` goes on as they come.
+
+    matches: further FIELD=VALUE that lines must have (systemd.journal-fields(7)); such lines come
+    bare, since whoever narrows down to one run knows when and who.
+    """
     flags = ("--follow",) if follow else ("--no-pager",)
-    output = "cat" if invocation else "short-iso"
+    output = "cat" if matches else "short-iso"
     # Not `--user --unit`: that finds nothing for root and other system users.
     return ("journalctl", f"--user-unit={unit}", "--quiet", f"--output={output}",
-            f"--lines={lines}", *flags, *match)  # fmt: skip
+            f"--lines={lines}", *flags, *matches)  # fmt: skip
 
 
 class Systemd:
@@ -150,10 +154,18 @@ class Systemd:
         """Do not start units at boot."""
         self._call(*_SYSTEMCTL, "--quiet", "disable", "--", *units)
 
-    def journal(self, unit: str, *, lines: int, invocation: str = "") -> list[str]:
-        """The last lines that a unit (or one run of it) wrote; none if the journal has none."""
-        argv = journal_argv(unit, lines=lines, invocation=invocation)
+    def journal(self, unit: str, *, lines: int, matches: Sequence[str] = ()) -> list[str]:
+        """The last lines that a unit wrote; none if the journal has none."""
+        argv = journal_argv(unit, lines=lines, matches=matches)
         return self._host.run(argv, timeout=TIMEOUT_S).stdout.splitlines()
+
+    def journal_of_run(self, run: UnitStatus, *, lines: int) -> list[str]:
+        """The last lines of one run of a unit, known by its invocation or by its process."""
+        by_id = (f"_SYSTEMD_INVOCATION_ID={run.invocation}",)
+        by_pid = (f"_PID={run.last_pid}",)
+        return self.journal(run.unit, lines=lines, matches=by_id) or self.journal(
+            run.unit, lines=lines, matches=by_pid
+        )
 
     def _call(self, *argv: str) -> Result:
         result = self._run(*argv)
@@ -182,7 +194,7 @@ def _no_manager(host: Host) -> HostError:
             "root's user manager does not run; models belong to the user manager of a person.",
             hint=f"Run llmctl without sudo, as {environ['SUDO_USER']}.",
         )
-    user = environ.get("USER") or environ.get("LOGNAME") or "$USER"
+    user = environ.get("USER", "$USER")
     return HostError(
         f"the systemd user manager of {user} on {host.name} does not answer.",
         hint=f"Keep it running without a login: sudo loginctl enable-linger {user}",

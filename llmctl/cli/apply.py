@@ -1,6 +1,7 @@
 """llmctl apply"""
 
 import difflib
+import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Annotated
@@ -10,6 +11,7 @@ import typer
 from llmctl.cli.boxes import LOCAL, open_box
 from llmctl.cli.options import HostOption, JsonOption, NamesArgument, VerboseOption
 from llmctl.cli.output import answer, answer_json, console, is_terminal, warn
+from llmctl.core.unit import PROCESS_VARIABLE, SECTION
 from llmctl.engine.apply import Change, Kind, carry_out, plan_apply
 from llmctl.engine.box import Box
 from llmctl.engine.status import require_known
@@ -77,8 +79,11 @@ def _show(box: Box, changes: Sequence[Change], *, check: bool) -> None:
         path = box.store.unit_path(change.unit)
         if change.kind is Kind.CREATE:
             answer(f"{'missing' if check else 'created'} {path}")
-        elif change.is_change:
-            _print_diff(_diff(change, path))
+        elif change.kind is Kind.REMOVE:
+            answer(f"{'left over' if check else 'removed'} {path}")
+        elif change.kind is Kind.UPDATE:
+            answer(f"{'stale' if check else 'updated'} {path}")
+            _print_diff(_diff(change))
         elif change.kind is Kind.ORPHAN:
             warn(f"{path} has no profile any more; `llmctl apply --prune` removes it")
         elif change.kind is Kind.EDITED:
@@ -87,21 +92,23 @@ def _show(box: Box, changes: Sequence[Change], *, check: bool) -> None:
         answer(f"{len(changes)} units are current" if changes else "there are no profiles")
 
 
-def _diff(change: Change, path: str) -> Iterator[str]:
-    before, after = (change.before or ""), (change.after or "")
-    return difflib.unified_diff(
-        before.splitlines(), "" if change.kind is Kind.REMOVE else after.splitlines(),
-        fromfile=path, tofile="removed" if change.kind is Kind.REMOVE else "as the profile says",
-        lineterm="",
-    )  # fmt: skip
+def _diff(change: Change) -> Iterator[str]:
+    """What changes for a person: not the digests that llmctl signs the text with."""
+    before, after = (_body(text or "") for text in (change.before, change.after))
+    return itertools.islice(difflib.unified_diff(before, after, n=0, lineterm=""), 2, None)
+
+
+def _body(text: str) -> list[str]:
+    lines = text.partition(f"\n{SECTION}\n")[0].splitlines()
+    return [line for line in lines if PROCESS_VARIABLE not in line]
 
 
 def _print_diff(lines: Iterator[str]) -> None:
     if not is_terminal(sys.stdout):
         for line in lines:
-            answer(line)
+            answer(f"  {line}")
         return
-    styles = {"+": "green", "-": "red", "@": "cyan"}
+    styles = {"+": "green", "-": "red", "@": "dim"}
     screen = console(sys.stdout)
     for line in lines:
-        screen.print(line, style=styles.get(line[:1], ""))
+        screen.print(f"  {line}", style=styles.get(line[:1], ""))

@@ -58,10 +58,13 @@ Step = WriteUnit | RemoveUnit | Reload | Start | Restart | Stop | AwaitReady
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """The profile to run, its unit as rendered now, and the slice it runs in."""
+    """The profile to run, its unit as rendered now, the digest of the process that this starts,
+    and the slice it runs in.
+    """
 
     profile: str
     unit: UnitFile
+    process: str
     support: tuple[UnitFile, ...] = ()
 
 
@@ -69,14 +72,14 @@ class Observed(msgspec.Struct, frozen=True):
     """A group before a switch.
 
     texts: installed unit files, None where there is none. active: members that are up, and
-    foreign: foreign units that are, in the order of their names. running_source: digest of the
-    text that the wanted unit's process was started from.
+    foreign: foreign units that are, in the order of their names. running: digest of the process
+    that the wanted unit runs. needs_reload: its file changed since systemd read it.
     """
 
     texts: Mapping[str, str | None]
     active: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()
-    running_source: str | None = None
+    running: str | None = None
     needs_reload: bool = False
 
 
@@ -85,18 +88,23 @@ def plan_switch(wanted: Wanted, observed: Observed) -> tuple[Step, ...]:
     writes = plan_writes((*wanted.support, wanted.unit), observed.texts)
     reload = (Reload(),) if writes or observed.needs_reload else ()
     name = wanted.unit.name
-    outdated = name in observed.active and observed.running_source != _source_after(
-        wanted, observed
+    outdated = name in observed.active and _is_outdated(wanted, observed)
+    return (
+        *writes,
+        *reload,
+        Restart(name) if outdated else Start(name),
+        AwaitReady(wanted.profile),
     )
-    start = Restart(name) if outdated else Start(name)
-    return (*writes, *reload, start, AwaitReady(wanted.profile))
 
 
-def _source_after(wanted: Wanted, observed: Observed) -> str | None:
-    """The digest that a process started after the writes would carry."""
-    text = observed.texts.get(wanted.unit.name)
-    header = read_header(text)
-    return header.source if header.owner is Owner.EDITED else read_header(wanted.unit.text).source
+def _is_outdated(wanted: Wanted, observed: Observed) -> bool:
+    """The running process is not the one that the unit starts now.
+
+    A unit edited by hand says nothing of that but by having changed since systemd read it.
+    """
+    if read_header(observed.texts.get(wanted.unit.name)).owner is Owner.EDITED:
+        return observed.needs_reload
+    return observed.running != wanted.process
 
 
 def plan_writes(

@@ -17,6 +17,7 @@ class State(enum.Enum):
 class UnitStatus(msgspec.Struct, frozen=True):
     """A unit as systemd shows it; org.freedesktop.systemd1(5) has each property.
 
+    pid: of the main process, 0 for none; last_pid: also of one that has ended.
     job: the id of a queued or running job, 0 for none. invocation: a new id for each start.
     memory_bytes: of the unit's cgroup, None without accounting.
     """
@@ -29,6 +30,7 @@ class UnitStatus(msgspec.Struct, frozen=True):
     exit_code: int = 0
     exit_status: int = 0
     pid: int = 0
+    last_pid: int = 0
     restarts: int = 0
     invocation: str = ""
     job: int = 0

@@ -18,8 +18,9 @@ from llmctl.core.profile import Profile
 from llmctl.core.words import SLICE, unit_name
 
 SECTION = "[X-Llmctl]"
-SOURCE_VARIABLE = "LLMCTL_SOURCE"
-"""Set in each server's environment: tells which text a running process was started from."""
+PROCESS_VARIABLE = "LLMCTL_PROCESS"
+"""Set in each server's environment to a digest of its argv and environment: tells whether a running
+process is the one that the unit would start now. A unit whose rivals changed starts the same one."""
 
 _WIDTH = 96
 _SAFE = re.compile(r"[A-Za-z0-9@_+=:,./%$-]+")
@@ -75,6 +76,8 @@ def url(port: int) -> str:
 def context(profile: Profile, argv: Sequence[str], place: Placement) -> dict[str, Any]:
     """What the template is filled with: plain, escaped text."""
     unit = unit_name(profile.name)
+    command = exec_start(argv)
+    environment = [quote(f"{k}={v}") for k, v in sorted((place.environment or {}).items())]
     return {
         "profile": profile.name,
         "unit": unit,
@@ -83,11 +86,17 @@ def context(profile: Profile, argv: Sequence[str], place: Placement) -> dict[str
         "conflicts": sorted({*place.rivals, *place.foreign}),
         "after": sorted({one for one in place.rivals if one < unit} | set(place.foreign)),
         "before": sorted(one for one in place.rivals if one > unit),
-        "exec_start": exec_start(argv),
-        "environment": [quote(f"{k}={v}") for k, v in sorted((place.environment or {}).items())],
+        "exec_start": command,
+        "environment": environment,
+        "process": f"{PROCESS_VARIABLE}={process_digest(command, environment)}",
         "log_file": place.log_file and place.log_file.replace("%", "%%"),
         "stop_timeout": profile.stop_timeout,
     }
+
+
+def process_digest(command: str, environment: Sequence[str]) -> str:
+    """One word for what a process is started with."""
+    return _digest("\n".join((command, *environment)))
 
 
 def source_digest(template: str, variables: Mapping[str, Any]) -> str:
@@ -102,11 +111,8 @@ def render_unit(
     from jinja2 import Environment, StrictUndefined  # 30 ms that `status` need not pay
 
     source = source_digest(template, variables)
-    marked = dict(variables)
-    if "environment" in marked:
-        marked["environment"] = [*marked["environment"], f"{SOURCE_VARIABLE}={source}"]
     jinja = Environment(undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701  # not HTML
-    body = jinja.from_string(template).render(marked)
+    body = jinja.from_string(template).render(variables)
     return UnitFile(name, _sign(body, {**_facts(variables), "Source": source, "Version": version}))
 
 

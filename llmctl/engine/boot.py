@@ -28,7 +28,7 @@ def enable(box: Box, name: str) -> Enabled:
     if others:
         box.systemd.disable(others)
     box.systemd.enable(resolved.unit)
-    user = box.host.environ().get("USER") or box.host.environ().get("LOGNAME") or "$USER"
+    user = box.host.environ().get("USER", "$USER")
     linger = box.host.stat(f"/var/lib/systemd/linger/{user}") is not None
     return Enabled(tuple(profile_of(one) or one for one in others), linger, user)
 

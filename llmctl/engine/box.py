@@ -15,7 +15,7 @@ from llmctl.core.fleet import clashes
 from llmctl.core.proc import parse_environ
 from llmctl.core.profile import Profile
 from llmctl.core.unit import (
-    SOURCE_VARIABLE,
+    PROCESS_VARIABLE,
     Placement,
     UnitFile,
     context,
@@ -48,6 +48,11 @@ class Resolved(msgspec.Struct, frozen=True):
     def unit(self) -> str:
         """The name of its unit."""
         return unit_name(self.profile.name)
+
+    @property
+    def process(self) -> str:
+        """The digest of the process that its unit starts."""
+        return str(self.variables["process"]).partition("=")[2]
 
 
 class Box:
@@ -121,11 +126,11 @@ class Box:
             return UnitFile(SLICE, installed)
         return slice_file(text, version=__version__)
 
-    def running_source(self, pid: int) -> str | None:
-        """The digest of the unit text that a running process was started from."""
+    def running_process(self, pid: int) -> str | None:
+        """The digest that a running process was started with."""
         if not pid:
             return None
-        return parse_environ(self.read_proc(pid, "environ")).get(SOURCE_VARIABLE)
+        return parse_environ(self.read_proc(pid, "environ")).get(PROCESS_VARIABLE)
 
     def read_proc(self, pid: int, what: str) -> bytes:
         """/proc/PID/WHAT; empty when the process is gone or is not ours to look at."""

@@ -16,13 +16,15 @@ _TAIL_BYTES = 64 * 1024
 _JOURNAL_LAG_S = 1.0
 
 
-def last_lines(box: Box, unit: str, *, lines: int = LINES, invocation: str = "") -> list[str]:
+def last_lines(box: Box, unit: str, *, lines: int = LINES) -> list[str]:
     """The last lines of a unit: from its log file where it has one, else from the journal."""
+    path = _log_file(box, unit)
+    return _tail(box, path, lines) if path else box.systemd.journal(unit, lines=lines)
+
+
+def _log_file(box: Box, unit: str) -> str | None:
     profile = profile_of(unit)
-    path = box.store.log_file(profile) if profile else None
-    if path is None:
-        return box.systemd.journal(unit, lines=lines, invocation=invocation)
-    return _tail(box, path, lines)
+    return box.store.log_file(profile) if profile else None
 
 
 def _tail(box: Box, path: str, lines: int) -> list[str]:
@@ -37,9 +39,12 @@ def _tail(box: Box, path: str, lines: int) -> list[str]:
 
 def evidence(box: Box, status: UnitStatus, clock: Clock) -> list[str]:
     """What the failed run wrote. The journal may lag behind the death of a process: wait for it."""
+    path = _log_file(box, status.unit)
+    if path is not None:
+        return _tail(box, path, LINES)
     end = clock.now() + _JOURNAL_LAG_S
     while True:
-        found = last_lines(box, status.unit, invocation=status.invocation)
+        found = box.systemd.journal_of_run(status, lines=LINES)
         if found or clock.now() >= end:
             return found or last_lines(box, status.unit)
         clock.sleep(0.05)

@@ -4,11 +4,10 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from llmctl.core.plan import is_stale
 from llmctl.core.proc import parse_rss_bytes, uptime_s
 from llmctl.core.profile import Profile
 from llmctl.core.state import Answer, Health, State, UnitStatus, model_state
-from llmctl.core.unit import UnitFile
+from llmctl.core.unit import Owner, read_header
 from llmctl.core.words import RESIDENT, profile_of
 from llmctl.engine.box import Box
 from llmctl.errors import HostError, LlmctlError, ProfileError
@@ -128,12 +127,13 @@ def _notes(box: Box, status: UnitStatus, profile: Profile | None, answer: Answer
     except LlmctlError as error:
         yield error.message
         return
-    installed = box.store.unit_text(resolved.unit)
-    running = box.running_source(status.pid)
-    if is_stale(UnitFile(resolved.unit, f"\n[X-Llmctl]\nSource={resolved.source}\n"), installed):
-        yield f"the profile has changed: llmctl switch {profile.name}"
-    elif status.pid and running != resolved.source:
+    header = read_header(box.store.unit_text(resolved.unit))
+    if header.owner is Owner.EDITED:
+        yield "its unit was edited by hand"
+    elif status.pid and box.running_process(status.pid) != resolved.process:
         yield f"runs with older settings: llmctl switch {profile.name}"
+    elif header.source != resolved.source:
+        yield "its unit is stale: llmctl apply"
 
 
 def _group(name: str, instances: Sequence[Instance]) -> GroupView:

@@ -92,7 +92,12 @@ class Switch:
             self.report(Note(f"{path} was edited by hand and is used as it stands; "
                              f"`llmctl apply --overwrite {self.target.profile.name}` renders it "
                              "anew"))  # fmt: skip
-        return Wanted(self.target.profile.name, self.box.render(self.target), (self.box.slice(),))
+        return Wanted(
+            self.target.profile.name,
+            self.box.render(self.target),
+            self.target.process,
+            (self.box.slice(),),
+        )
 
     def _observe(self) -> Observed:
         place, unit = self.target.place, self.target.unit
@@ -102,7 +107,7 @@ class Switch:
             texts=texts,
             active=up,
             foreign=tuple(name for name in place.foreign if self.before[name].is_up),
-            running_source=self.box.running_source(self.before[unit].pid),
+            running=self.box.running_process(self.before[unit].pid),
             needs_reload=self.before[unit].needs_reload,
         )
 

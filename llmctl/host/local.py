@@ -23,6 +23,8 @@ class LocalHost:
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         self._environ = dict(os.environ if environ is None else environ)
         self._environ.setdefault("HOME", str(Path("~").expanduser()))
+        if not self._environ.get("USER"):  # cron gives LOGNAME, a container nothing
+            self._environ["USER"] = self._environ.get("LOGNAME") or _user_name()
         runtime = f"/run/user/{os.getuid()}"
         # sudo, cron and su give none; the user manager listens there all the same.
         if not self._environ.get("XDG_RUNTIME_DIR") and Path(runtime).is_dir():
@@ -158,6 +160,15 @@ class LocalHost:
             connection.close()
             raise
         return connection
+
+
+def _user_name() -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def _entry(name: str, facts: os.stat_result) -> Entry:
