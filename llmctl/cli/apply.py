@@ -95,7 +95,8 @@ def _show(box: Box, changes: Sequence[Change], *, check: bool) -> None:
 def _diff(change: Change) -> Iterator[str]:
     """What changes for a person: not the digests that llmctl signs the text with."""
     before, after = (_body(text or "") for text in (change.before, change.after))
-    return itertools.islice(difflib.unified_diff(before, after, n=0, lineterm=""), 2, None)
+    lines = difflib.unified_diff(before, after, n=0, lineterm="")
+    return (line for line in itertools.islice(lines, 2, None) if not line.startswith("@@"))
 
 
 def _body(text: str) -> list[str]:
@@ -108,7 +109,7 @@ def _print_diff(lines: Iterator[str]) -> None:
         for line in lines:
             answer(f"  {line}")
         return
-    styles = {"+": "green", "-": "red", "@": "dim"}
+    styles = {"+": "green", "-": "red"}
     screen = console(sys.stdout)
     for line in lines:
         screen.print(f"  {line}", style=styles.get(line[:1], ""))

@@ -19,8 +19,8 @@ from llmctl.core.words import SLICE, unit_name
 
 SECTION = "[X-Llmctl]"
 PROCESS_VARIABLE = "LLMCTL_PROCESS"
-"""Set in each server's environment to a digest of its argv and environment: tells whether a running
-process is the one that the unit would start now. A unit whose rivals changed starts the same one."""
+"""Set in each server's environment to a digest of its argv and environment: tells whether a
+running process is what the unit starts now. A unit whose rivals changed still starts the same."""
 
 _WIDTH = 96
 _SAFE = re.compile(r"[A-Za-z0-9@_+=:,./%$-]+")
