@@ -6,11 +6,12 @@ rings := $(if $(filter Linux-0,$(shell uname)-$(shell id -u)),--require all)
 # e.g. make test ARGS='-k switch'
 ARGS :=
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test bench lint clean
 
 help:
 	@echo 'make demo    see it work: two tiny models, a real llama-server, a real user manager'
 	@echo 'make test    the whole suite; ARGS=... goes to pytest'
+	@echo 'make bench   what llmctl itself costs, as ratios'
 	@echo 'make lint    ruff, mypy, import contracts'
 	@echo 'make clean   remove what these left in the checkout'
 
@@ -21,6 +22,11 @@ demo:
 test:
 	@tests/kit/bootstrap.sh test
 	$(python) -m pytest -n 2 --dist loadscope $(rings) $(ARGS)
+
+bench:
+	@tests/kit/bootstrap.sh demo
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" PYTHONPATH=tests tests/kit/usermgr.sh -- \
+		$(CURDIR)/$(python) tests/bench/bench.py "$$(tests/kit/find-llama.sh)"
 
 lint:
 	@tests/kit/bootstrap.sh venv

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Row = Sequence[str]
+EVIDENCE_LINES = 12
 STYLES = {
     "ready": "green",
     "loading": "yellow",
@@ -98,15 +99,22 @@ def guarded() -> Iterator[None]:
 def complain(error: LlmctlError, *, as_json: bool) -> None:
     """An error and what to do about it; as JSON on stdout where the answer would have been."""
     if as_json:
-        facts = {"message": error.message, "hint": error.hint, "status": error.exit_status}
-        answer_json({"error": facts})
+        answer_json({"error": _error_facts(error)})
         return
     if isinstance(error, SwitchError):
-        for line in error.evidence:
-            say(f"  | {line}", style="dim")
+        for line in error.evidence[-EVIDENCE_LINES:]:
+            say(f"  | {line[:200]}", style="dim")
     say(f"error: {error.message}", style="bold red")
     if error.hint:
         say(f"hint: {error.hint}")
+
+
+def _error_facts(error: LlmctlError) -> dict[str, Any]:
+    facts: dict[str, Any] = {"message": error.message, "hint": error.hint}
+    facts["status"] = error.exit_status
+    if isinstance(error, SwitchError):
+        facts["evidence"] = list(error.evidence[-EVIDENCE_LINES:])
+    return facts
 
 
 def warn(text: str) -> None:

@@ -9,6 +9,7 @@ from llmctl.core.plan import describe
 from llmctl.core.progress import Began, Event, Note, Waiting
 
 EVERY_S = 10.0
+WORTH_SAYING_S = 1.0
 
 
 class Progress:
@@ -52,6 +53,8 @@ class Progress:
                 self._live = console(sys.stderr).status(text)
                 self._live.start()
             self._live.update(text)
+        elif event.elapsed_s < WORTH_SAYING_S:
+            return
         elif event.what != self._said[0] or event.elapsed_s - self._said[1] >= EVERY_S:
             self._said = (event.what, event.elapsed_s)
             say(text)

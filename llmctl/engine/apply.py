@@ -55,6 +55,8 @@ def plan_apply(
         changes.append(_file_change(box, box.slice(), overwrite=overwrite))
     if not names:
         changes.extend(_left_behind(box, prune=prune))
+        if prune and not box.store.names:
+            changes.extend(_lonely_slice(box))
     return tuple(changes)
 
 
@@ -88,6 +90,13 @@ def _left_behind(box: Box, *, prune: bool) -> Iterable[Change]:
             continue
         removable = prune and header.owner is Owner.OURS
         yield Change(name, Kind.REMOVE if removable else Kind.ORPHAN, before=text)
+
+
+def _lonely_slice(box: Box) -> Iterable[Change]:
+    """The slice goes with the last profile."""
+    text = box.store.unit_text(SLICE)
+    if read_header(text).owner is Owner.OURS:
+        yield Change(SLICE, Kind.REMOVE, before=text)
 
 
 def steps(changes: Sequence[Change]) -> tuple[Step, ...]:

@@ -11,7 +11,8 @@ from llmctl.engine.clock import Clock
 from llmctl.engine.ports import holders
 from llmctl.errors import HostError
 
-LINES = 20
+LINES = 200
+"""Enough to find a cause in; a person is shown the last few."""
 _TAIL_BYTES = 64 * 1024
 _JOURNAL_LAG_S = 1.0
 

@@ -74,8 +74,11 @@ class Switch:
         return profile_of(self.observed.active[0]) if self.observed.active else None
 
     def _look(self) -> dict[str, UnitStatus]:
-        place = self.target.place
-        units = [self.target.unit, *place.rivals, *place.foreign]
+        """The wanted unit, and those of its rivals that are not plainly stopped."""
+        place, unit = self.target.place, self.target.unit
+        rivals = {*place.rivals, *place.foreign}
+        lively = self.box.systemd.lively("llm-*.service", *place.foreign)
+        units = [unit, *(one for one in lively if one in rivals)]
         return dict(zip(units, self.box.systemd.status(units), strict=True))
 
     def _wanted(self) -> Wanted:
@@ -101,12 +104,12 @@ class Switch:
 
     def _observe(self) -> Observed:
         place, unit = self.target.place, self.target.unit
-        up = tuple(name for name in sorted((unit, *place.rivals)) if self.before[name].is_up)
+        up = [name for name, status in sorted(self.before.items()) if status.is_up]
         texts = {name: self.box.store.unit_text(name) for name in (unit, SLICE)}
         return Observed(
             texts=texts,
-            active=up,
-            foreign=tuple(name for name in place.foreign if self.before[name].is_up),
+            active=tuple(name for name in up if name not in place.foreign),
+            foreign=tuple(name for name in up if name in place.foreign),
             running=self.box.running_process(self.before[unit].pid),
             needs_reload=self.before[unit].needs_reload,
         )
@@ -169,7 +172,8 @@ class Switch:
         return None
 
     def _start(self, unit: str, *, again: bool) -> None:
-        status = self.box.systemd.status([unit])[0]
+        # What was seen before the first start is seen once; a start on the way back looks anew.
+        status = self.before.pop(unit, None) or self.box.systemd.status([unit])[0]
         self._watches[unit] = Watch(status, must_differ=again)
         if again:
             self.box.systemd.restart(unit)

@@ -121,8 +121,8 @@ class Waiter:
         return max(rss, read)
 
     def _pause(self) -> float:
-        """10 ms at first, so that small models lose nothing; 0.1 s after half a minute."""
-        return min(0.1, max(0.01, (self.clock.now() - self.began) / 300))
+        """5 ms at first, so that small models lose nothing; 0.1 s after half a minute."""
+        return min(0.1, max(0.005, (self.clock.now() - self.began) / 300))
 
 
 def _queued(status: UnitStatus) -> str:

@@ -17,7 +17,7 @@ from support.fakes import HOME, FakeClock, FakeHost, Output
 from support.systemd_syntax import assignment, values
 
 from llmctl.core.state import UnitStatus
-from llmctl.core.unit import SOURCE_VARIABLE
+from llmctl.core.unit import PROCESS_VARIABLE
 from llmctl.core.words import profile_of
 from llmctl.engine.box import Box
 
@@ -150,6 +150,7 @@ class World:
         unit.status = replace(
             unit.status, load="loaded", active="active", sub="running", result="success", pid=pid,
             invocation=invocation, job=0, exit_code=0, exit_status=0,
+            last_pid=pid,
         )  # fmt: skip
         self.events.append(f"started {name}")
         self._processes(name, run, pid)
@@ -288,7 +289,7 @@ def format_show(one: UnitStatus) -> str:
     """A block of `systemctl show`, as systemd 252 prints it."""
     memory = "[not set]" if one.memory_bytes is None else one.memory_bytes
     facts = {
-        "MainPID": one.pid, "Result": one.result, "NRestarts": one.restarts,
+        "MainPID": one.pid, "ExecMainPID": one.last_pid, "Result": one.result, "NRestarts": one.restarts,
         "ExecMainCode": one.exit_code, "ExecMainStatus": one.exit_status, "MemoryCurrent": memory,
         "Id": one.unit, "LoadState": one.load, "ActiveState": one.active, "SubState": one.sub,
         "FragmentPath": one.path, "UnitFileState": "enabled" if one.enabled else "disabled",
@@ -298,8 +299,8 @@ def format_show(one: UnitStatus) -> str:
     return "".join(f"{key}={value}\n" for key, value in facts.items())
 
 
-def environment_source(world: World, unit: str) -> str:
-    """LLMCTL_SOURCE of a unit's running process."""
+def running_process(world: World, unit: str) -> str:
+    """The digest in the environment of a unit's running process."""
     environ = world.host.text(f"/proc/{world.unit(unit).pid}/environ")
     pairs = dict(one.split("=", 1) for one in environ.split("\0"))
-    return pairs[SOURCE_VARIABLE]
+    return pairs[PROCESS_VARIABLE]
