@@ -177,7 +177,13 @@ class Systemd:
         return result
 
     def _run(self, *argv: str) -> Result:
-        result = self._host.run(argv, timeout=TIMEOUT_S)
+        try:
+            result = self._host.run(argv, timeout=TIMEOUT_S)
+        except HostError:
+            if self._host.which(argv[0]) is not None:
+                raise
+            message = f"{self._host.name} has no systemd: there is no {argv[0]}."
+            raise HostError(message, hint="Models run on Linux with systemd.") from None
         if not result.ok and any(words in result.stderr for words in _NO_BUS):
             raise _no_manager(self._host)
         return result
