@@ -5,6 +5,7 @@ imported when that command is asked for (tests/bench holds this).
 """
 
 import importlib
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ from typer.core import TyperGroup
 
 from llmctl import __version__
 from llmctl.cli.output import guarded
+from llmctl.errors import UsageError
 
 # In the order of `llmctl --help`; each is a function of the module llmctl.cli.<module>.
 COMMANDS = {
@@ -44,7 +46,7 @@ class LazyGroup(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"llmctl.cli.{COMMANDS[cmd_name]}")
-        one = typer.Typer(add_completion=False)
+        one = typer.Typer(add_completion=False, rich_markup_mode=None)
         one.command(cmd_name)(getattr(module, _PYTHON_NAMES.get(cmd_name, cmd_name)))
         return typer.main.get_command(one)
 
@@ -76,4 +78,14 @@ def root(
 def main() -> None:
     """Run the command line; every failure of ours ends here, with its exit status."""
     with guarded():
-        app()
+        if "--json" not in sys.argv:
+            app()
+            return
+        try:
+            sys.exit(app(standalone_mode=False))
+        except _ClickError as error:
+            raise UsageError(error.format_message()) from None
+
+
+# Typer's own base class of usage errors, wherever this version of it keeps Click.
+_ClickError: Any = typer.BadParameter.__mro__[2]

@@ -15,7 +15,7 @@ from llmctl.core.unit import PROCESS_VARIABLE, SECTION
 from llmctl.engine.apply import Change, Kind, carry_out, plan_apply
 from llmctl.engine.box import Box
 from llmctl.engine.status import require_known
-from llmctl.errors import ProfileError
+from llmctl.errors import ProfileError, UsageError
 
 STALE = 1
 
@@ -40,6 +40,8 @@ def apply(
     Units follow the profiles. Files that llmctl did not write are never touched, and those that
     were edited by hand are left as they are unless --overwrite is given.
     """
+    if names and prune:
+        raise UsageError("--prune looks at all profiles: leave the names out.")
     box = open_box(host, verbose=verbose)
     require_known(box, names or ())
     changes = plan_apply(box, names or (), prune=prune, overwrite=overwrite)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Row = Sequence[str]
 EVIDENCE_LINES = 12
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 STYLES = {
     "ready": "green",
     "loading": "yellow",
@@ -91,6 +92,8 @@ def guarded() -> Iterator[None]:
     except LlmctlError as error:
         complain(error, as_json="--json" in sys.argv)
         sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:  # `llmctl logs | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -102,18 +105,25 @@ def complain(error: LlmctlError, *, as_json: bool) -> None:
         answer_json({"error": _error_facts(error)})
         return
     if isinstance(error, SwitchError):
-        for line in error.evidence[-EVIDENCE_LINES:]:
+        for line in telling(error.evidence):
             say(f"  | {line[:200]}", style="dim")
     say(f"error: {error.message}", style="bold red")
     if error.hint:
         say(f"hint: {error.hint}")
 
 
+def telling(lines: Sequence[str]) -> list[str]:
+    """The last lines, from the first of them that is an error (` E `, llama-server's own mark)."""
+    last = list(lines[-EVIDENCE_LINES:])
+    first = next((at for at, line in enumerate(last) if " E " in line or "error" in line), 0)
+    return last[first:]
+
+
 def _error_facts(error: LlmctlError) -> dict[str, Any]:
     facts: dict[str, Any] = {"message": error.message, "hint": error.hint}
     facts["status"] = error.exit_status
     if isinstance(error, SwitchError):
-        facts["evidence"] = list(error.evidence[-EVIDENCE_LINES:])
+        facts["evidence"] = telling(error.evidence)
     return facts
 
 

@@ -62,7 +62,7 @@ def _instance_facts(one: Instance) -> dict[str, Any]:
         "state": one.state.value,
         "port": one.port,
         "pid": one.pid or None,
-        "uptime_s": one.uptime_s,
+        "uptime_s": one.uptime_s and round(one.uptime_s, 1),
         "memory_bytes": one.memory_bytes,
         "tokens_per_s": one.tokens_per_s,
         "notes": list(one.notes),

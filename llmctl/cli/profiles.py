@@ -11,7 +11,8 @@ from llmctl.cli.output import answer, answer_json, gib, table, warn
 from llmctl.core.gguf_name import quant
 from llmctl.core.profile import Profile
 from llmctl.core.unit import url
-from llmctl.engine.apply import Kind, plan_apply
+from llmctl.core.words import unit_name
+from llmctl.engine.apply import Change, Kind, plan_apply
 from llmctl.engine.box import Box, Resolved
 from llmctl.engine.status import profile_states
 
@@ -33,7 +34,7 @@ def list_(
     box = open_box(host, verbose=verbose)
     states = {name: state.value for name, state in profile_states(box).items()}
     kinds = {one.unit: one for one in plan_apply(box)}
-    rows = [_facts(box, name, states[name], kinds[f"llm-{name}.service"].kind) for name in states]
+    rows = [_facts(box, name, states[name], kinds[unit_name(name)]) for name in states]
     if json:
         answer_json(rows)
         return
@@ -44,10 +45,10 @@ def list_(
             warn(problem)
 
 
-def _facts(box: Box, name: str, state: str, kind: Kind) -> dict[str, Any]:
+def _facts(box: Box, name: str, state: str, change: Change) -> dict[str, Any]:
     loaded = box.store.profiles[name]
-    profile = loaded.profile
-    problems = list(loaded.error.problems) if loaded.error else []
+    profile, kind = loaded.profile, change.kind
+    units = {Kind.CREATE: "missing", Kind.UPDATE: "stale"}
     return {
         "name": name,
         "model": profile.model if profile else None,
@@ -58,18 +59,14 @@ def _facts(box: Box, name: str, state: str, kind: Kind) -> dict[str, Any]:
         "aliases": list(profile.aliases) if profile else [],
         "state": state,
         "stale": kind is not Kind.CURRENT,
-        "unit": "missing"
-        if kind is Kind.CREATE
-        else "stale"
-        if kind is Kind.UPDATE
-        else kind.value,
-        "problems": problems,
+        "unit": units.get(kind, kind.value),
+        "problems": list(change.error.problems) if change.error else [],
     }
 
 
 def _row(one: dict[str, Any]) -> tuple[str, ...]:
     model = (one["model"] or "-").rpartition("/")[2]
-    size = gib(one["size_bytes"]) if one["size_bytes"] is not None else "no file"
+    size = gib(one["size_bytes"]) if one["size_bytes"] or not one["model"] else "no file"
     return (
         one["name"], model, one["quant"] or "-", size, str(one["ctx"] or "-"), one["group"],
         one["state"], one["unit"],
@@ -104,20 +101,22 @@ def show(
 def _values(box: Box, resolved: Resolved) -> Iterator[tuple[str, Any, str]]:
     profile = resolved.profile
     files = box.store.files(profile)
-    found = {"model": files.model, "binary": files.binary, "mmproj": files.mmproj}
+    found = {"model": files.model, "mmproj": files.mmproj, "port": resolved.place.port}
     for field in msgspec.structs.fields(Profile):
         if field.name == "name":
             continue
         value = msgspec.to_builtins(getattr(profile, field.name))
         default = msgspec.to_builtins(_default(field))
-        if value == "auto" and field.name in _AUTO:
+        if field.name == "port" and value is None:
+            why = f"group {profile.group}"
+        elif value == "auto" and field.name in _AUTO:
             why = f"auto: {_AUTO[field.name]}"
         elif field.required or value != default:
             why = "profile"
         else:
             why = "default"
         yield field.name, found.get(field.name) or value, why
-    yield "port", resolved.place.port, "profile" if profile.is_resident else "group"
+    yield "program", files.binary, f"binary {profile.binary}"
 
 
 def _default(field: Any) -> Any:
@@ -132,6 +131,8 @@ def _text(value: object) -> str:
         return ", ".join(f"{key}: {one}" for key, one in shown.items()) or "-"
     if isinstance(value, list | tuple):
         return " ".join(map(str, value)) or "-"
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return "-" if value is None else str(value)
 
 

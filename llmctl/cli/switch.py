@@ -6,14 +6,13 @@ import typer
 
 from llmctl.cli.boxes import LOCAL, open_box
 from llmctl.cli.options import HostOption, JsonOption, NameArgument, VerboseOption
-from llmctl.cli.output import answer, answer_json, say
+from llmctl.cli.output import INTERRUPTED, answer, answer_json, say
 from llmctl.cli.progress import Progress
 from llmctl.engine.clock import SystemClock
 from llmctl.engine.off import off as turn_off
 from llmctl.engine.off import units_of
 from llmctl.engine.switch import TIMEOUT_S, Options, Switch, Switched, dry_run
-
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+from llmctl.errors import UsageError
 
 
 def switch(
@@ -50,7 +49,7 @@ def switch(
         try:
             done = work.run()
         except KeyboardInterrupt:
-            _interrupted(name)
+            _interrupted(work)
             raise typer.Exit(INTERRUPTED) from None
     _show(done, as_json=json)
 
@@ -64,8 +63,13 @@ def _show_steps(work: Switch, *, as_json: bool) -> None:
         answer(step)
 
 
-def _interrupted(name: str) -> None:
-    say(f"interrupted: the switch to {name} goes on in systemd.")
+def _interrupted(work: Switch) -> None:
+    name = work.wanted.profile
+    if work.going_back:
+        back = f"{work.previous} is coming back in systemd" if work.previous else "nothing runs"
+        say(f"interrupted: {name} had failed; {back}.")
+    else:
+        say(f"interrupted: the switch to {name} goes on in systemd.")
     say("hint: `llmctl status` shows how it ended; `llmctl off` stops it.")
 
 
@@ -97,6 +101,8 @@ def off(
     verbose: VerboseOption = False,
 ) -> None:
     """Stop the running models."""
+    if group is not None and everything:
+        raise UsageError("--group and --all exclude each other.")
     box = open_box(host, verbose=verbose)
     units = units_of(box, group, everything=everything)
     with Progress(quiet=json) as progress:

@@ -50,7 +50,7 @@ _KEY_OF = {
 }
 _RESERVED = {flag: key for key, flags in _KEY_OF.items() for flag in flags}
 _OURS = {"-a", "--alias", "--host", "--port", "-fit", "--fit", "-lv", "--verbosity"}
-_OURS |= {"--log-verbosity", "--sse-ping-interval", "--metrics", "--slots"}
+_OURS |= {"--log-verbosity", "--sse-ping-interval", "--metrics", "--slots", "--no-slots"}
 _FLAG = re.compile(r"(-{1,2}[A-Za-z][A-Za-z0-9-]*)(=.*)?", re.DOTALL)
 
 

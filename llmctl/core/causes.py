@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import msgspec
 
 from llmctl.core.state import UnitStatus
+from llmctl.core.verdict import CLD_EXITED
+from llmctl.core.words import profile_of
 
 
 class Cause(msgspec.Struct, frozen=True):
@@ -30,6 +32,7 @@ def _known(pattern: str, what: str, hint: str) -> _Known:
 
 
 _LESS = "Lower ctx, quantize kv, or raise n_cpu_moe in the profile; see what else holds the GPU."
+_SMALLER = "Use a smaller model or context, or lower n_cpu_moe."
 _KNOWN = (
     _known(
         r"cudaMalloc failed: out of memory|CUDA error: out of memory|hipMalloc"
@@ -43,7 +46,7 @@ _KNOWN = (
         r"failed to allocate (?:CPU|host|\w*) ?buffer|std::bad_alloc|unable to allocate|"
         r"mmap failed: Cannot allocate memory",
         "the box ran out of memory",
-        "Use a smaller model or context, or lower n_cpu_moe.",
+        _SMALLER,
     ),
     _known(
         r"error: invalid argument: (?P<x>\S+)",
@@ -63,7 +66,7 @@ _KNOWN = (
     _known(
         r"couldn't bind (?:HTTP )?(?:server )?socket.*?port: *(?P<x>\d+)",
         "port {x} is taken",
-        "Stop what holds it, or give the group another port in config.yaml.",
+        "Stop what holds it, or choose another port.",
     ),
     _known(
         r"failed to open GGUF file '(?P<x>[^']+)' \((?P<y>[^)]+)\)",
@@ -101,6 +104,11 @@ _KNOWN = (
         "the binary's library {x} is missing",
         "Install it, or set LD_LIBRARY_PATH under binaries: {{...: {{env: ...}}}} in config.yaml.",
     ),
+    _known(
+        r"supplied chat template is not supported|failed to parse chat template",
+        "its chat template cannot be used",
+        "Give another one: args: [--chat-template-file, FILE].",
+    ),
     _known(r"failed to load model", "the model could not be loaded", "See the lines above."),
 )
 
@@ -109,7 +117,7 @@ def name_cause(lines: Sequence[str], status: UnitStatus) -> Cause:
     """The most telling cause that the evidence shows."""
     text = "\n".join(lines)
     if status.result == "oom-kill":
-        return Cause("the kernel killed it: the box ran out of memory", _LESS)
+        return Cause("the kernel killed it: the box ran out of memory", _SMALLER)
     for known in _KNOWN:
         if match := known.pattern.search(text):
             words = {name: (value or "").strip() for name, value in match.groupdict().items()}
@@ -128,8 +136,8 @@ _SIGNALS = {4: "ILL (the binary needs another CPU)", 6: "ABRT", 7: "BUS", 9: "KI
 
 
 def _from_systemd(status: UnitStatus) -> Cause:
-    logs = "See `llmctl logs` for all it wrote."
-    if status.exit_status in _EXEC_STATUS and status.exit_code == 1:
+    logs = f"See `llmctl logs {profile_of(status.unit) or 'NAME'}` for all it wrote."
+    if status.exit_status in _EXEC_STATUS and status.exit_code == CLD_EXITED:
         return Cause(_EXEC_STATUS[status.exit_status], "Check binaries: in config.yaml.")
     if status.result == "start-limit-hit":
         return Cause("it crashed too often in a row (start limit hit)", logs)

@@ -101,6 +101,16 @@ def _complaints(config: Config) -> Iterator[tuple[Path, str]]:
         binary = config.binary(name)
         if binary and any(sign in binary.path for sign in "$\0\n"):
             yield ("binaries", name), "a path with $, a newline or NUL cannot start a unit"
+        elif binary and "/" in binary.path and not _is_absolute(binary.path):
+            yield ("binaries", name), f"{binary.path} is relative: begin it with / or ~/"
+    paths = {"models_dir": config.models_dir, "unit_dir": config.unit_dir or "/"}
+    for key, place in paths.items():
+        if not _is_absolute(place):
+            yield (key,), f"{place} is relative: begin it with /, ~/ or a variable"
+
+
+def _is_absolute(path: str) -> bool:
+    return path == "~" or path.startswith(("/", "~/", "$"))
 
 
 def _is_unit(name: str) -> bool:

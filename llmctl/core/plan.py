@@ -71,16 +71,24 @@ class Wanted(msgspec.Struct, frozen=True):
 class Observed(msgspec.Struct, frozen=True):
     """A group before a switch.
 
-    texts: installed unit files, None where there is none. active: members that are up, and
-    foreign: foreign units that are, in the order of their names. running: digest of the process
-    that the wanted unit runs. needs_reload: its file changed since systemd read it.
+    texts: installed unit files of the wanted unit, of the previous one and of the slice, None
+    where there is none. active: members that are up, the wanted one first; foreign: foreign units
+    that are. running: digest of the process that the wanted unit runs. previous_text: the text
+    that the first active member's process was started from, None when it is not known (any more).
+    needs_reload: the wanted unit's file changed since systemd read it.
     """
 
     texts: Mapping[str, str | None]
     active: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()
     running: str | None = None
+    previous_text: str | None = None
     needs_reload: bool = False
+
+    @property
+    def previous(self) -> str | None:
+        """The unit that a failed switch goes back to."""
+        return self.active[0] if self.active else None
 
 
 def plan_switch(wanted: Wanted, observed: Observed) -> tuple[Step, ...]:
@@ -126,21 +134,28 @@ def is_stale(unit: UnitFile, installed: str | None) -> bool:
 
 def plan_rollback(wanted: Wanted, observed: Observed, done: Sequence[Step]) -> tuple[Step, ...]:
     """Steps back to what `observed` saw: the earlier model runs, from the text it ran from."""
-    name = wanted.unit.name
-    restored = tuple(
-        WriteUnit(UnitFile(name, step.before), step.unit.text)
-        for step in done
-        if isinstance(step, WriteUnit) and step.unit.name == name and step.before is not None
-    )
-    foreign = tuple(Start(unit) for unit in observed.foreign)
-    if name in observed.active:  # it ran before: from its old text, or untouched
-        again = (Reload(), Restart(name), AwaitReady(wanted.profile))
-        return (*restored, *again) if restored else ()
-    if observed.active:
-        previous = observed.active[0]
-        profile = previous.removeprefix("llm-").removesuffix(".service")
-        return (Start(previous), AwaitReady(profile))
-    return (Stop((name,)), *foreign)
+    name, previous = wanted.unit.name, observed.previous
+    if previous is None:
+        return (Stop((name,)), *(Start(unit) for unit in observed.foreign))
+    if previous != name:
+        start: Step = Start(previous)
+    elif Restart(name) not in done:
+        return ()  # it was running and was left alone
+    elif observed.previous_text is None:
+        return (Stop((name,)),)  # nobody knows what it ran from: better stopped than crashing
+    else:
+        start = Restart(previous)
+    profile = previous.removeprefix("llm-").removesuffix(".service")
+    return (*_restore(previous, observed, done), start, AwaitReady(profile))
+
+
+def _restore(unit: str, observed: Observed, done: Sequence[Step]) -> tuple[Step, ...]:
+    """The text that the unit ran from, if another is installed by now."""
+    written = [one.unit.text for one in done if isinstance(one, WriteUnit) if one.unit.name == unit]
+    present = written[-1] if written else observed.texts.get(unit)
+    if observed.previous_text in (None, present):
+        return ()
+    return (WriteUnit(UnitFile(unit, observed.previous_text or ""), present), Reload())
 
 
 def describe(step: Step) -> str:

@@ -146,6 +146,12 @@ def read_header(text: str | None) -> Header:
     return Header(owner, facts.get("Profile"), facts.get("Group"), facts.get("Source"))
 
 
+def process_of(text: str | None) -> str | None:
+    """The digest of the process that an installed text starts."""
+    match = re.search(rf"^Environment={PROCESS_VARIABLE}=(\w+)$", text or "", re.MULTILINE)
+    return match[1] if match else None
+
+
 def exec_start(argv: Sequence[str]) -> str:
     """argv as an ExecStart= value: the same words come out of systemd (systemd.service(5)).
 

@@ -12,6 +12,9 @@ import msgspec
 
 from llmctl.core.state import Health, UnitStatus
 
+CLD_EXITED = 1
+"""ExecMainCode of a process that exited; waitid(2)."""
+
 
 class Ready(msgspec.Struct, frozen=True):
     """The right model answers, `seconds` after it was asked for."""
@@ -30,6 +33,14 @@ class Gone(msgspec.Struct, frozen=True):
 
     status: UnitStatus
     fresh: bool
+
+    @property
+    def by_itself(self) -> bool:
+        """The server exited with status 0 of its own accord.
+
+        While it loads, a stop ends llama-server by the signal itself: its handlers come later.
+        """
+        return self.fresh and self.status.exit_code == CLD_EXITED
 
 
 class Stalled(msgspec.Struct, frozen=True):
@@ -79,10 +90,9 @@ class Watch(msgspec.Struct, frozen=True):
 
     def judge(self, now: UnitStatus) -> Phase | Crashed | Gone:
         """The phase of the run, or how it ended. `now` has been seen."""
-        if self.run and now.invocation != self.run:
-            return Crashed(
-                msgspec.structs.replace(now, invocation=self.run)
-            )  # systemd is trying again
+        if self.run and now.invocation not in (self.run, ""):
+            # systemd is trying again. (An empty id is a unit that was stopped and unloaded.)
+            return Crashed(msgspec.structs.replace(now, invocation=self.run))
         if self.run and now.has_failed:
             return Crashed(now)
         if now.is_running and self.run:

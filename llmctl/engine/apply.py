@@ -119,16 +119,8 @@ def carry_out(box: Box, changes: Sequence[Change]) -> None:
         box.systemd.stop(gone)
     for step in todo:
         if isinstance(step, WriteUnit):
-            _write(box, step.unit)
+            box.store.write_unit(step.unit.name, step.unit.text, log_of=profile_of(step.unit.name))
         elif isinstance(step, RemoveUnit):
             box.host.remove(box.store.unit_path(step.name))
     if todo:
         box.systemd.reload()
-
-
-def _write(box: Box, unit: UnitFile) -> None:
-    profile = profile_of(unit.name)
-    log = box.store.log_file(profile) if profile and unit.name != SLICE else None
-    if log:
-        box.host.make_dir(log.rpartition("/")[0])
-    box.host.write(box.store.unit_path(unit.name), unit.text.encode())

@@ -6,6 +6,7 @@ from llmctl.core.unit import Owner, read_header
 from llmctl.core.words import profile_of, unit_name
 from llmctl.engine.apply import carry_out, plan_apply
 from llmctl.engine.box import Box
+from llmctl.engine.status import require_known
 from llmctl.errors import ProfileError
 
 
@@ -34,6 +35,6 @@ def enable(box: Box, name: str) -> Enabled:
 
 
 def disable(box: Box, name: str) -> None:
-    """Do not start a profile at boot."""
-    box.store.profile(name)
+    """Do not start a profile at boot, be it broken or gone."""
+    require_known(box, [name])
     box.systemd.disable([unit_name(name)])

@@ -55,6 +55,19 @@ class Resolved(msgspec.Struct, frozen=True):
         return str(self.variables["process"]).partition("=")[2]
 
 
+class Target(msgspec.Struct, frozen=True):
+    """A model to wait for: where it listens and what is known of it.
+
+    size_bytes: of its file, 0 when that is not known. key: its API key, where llmctl knows it.
+    """
+
+    profile: str
+    unit: str
+    port: int
+    size_bytes: int = 0
+    key: str | None = None
+
+
 class Box:
     """One machine that serves models."""
 
@@ -107,6 +120,14 @@ class Box:
         environment = {**_ALWAYS, **binary.env, **profile.env}
         return Placement(port, rivals, foreign, self.store.log_file(profile.name), environment)
 
+    def target(self, name: str, *, port: int) -> Target:
+        """What to wait for. A profile that broke meanwhile may still have a unit that runs."""
+        loaded = self.store.profiles.get(name)
+        if loaded is None or loaded.profile is None:
+            return Target(name, unit_name(name), port)
+        size = self.store.model_bytes(loaded.profile) or 0
+        return Target(name, unit_name(name), port, size, self.api_key(loaded.profile))
+
     def render(self, resolved: Resolved) -> UnitFile:
         """The unit's text. An installed one that was made from the same is taken as it is."""
         installed = self.store.unit_text(resolved.unit)
@@ -141,12 +162,12 @@ class Box:
 
     def api_key(self, profile: Profile) -> str | None:
         """The key that the profile's server wants, as far as llmctl can know it."""
+        words = itertools.pairwise(str(word) for word in profile.args)
+        file = next((value for flag, value in words if flag == "--api-key-file"), None)
+        if file and (key := self._key_from(file)):
+            return key
         given = profile.env.get("LLAMA_API_KEY") or self.host.environ().get("LLAMA_API_KEY")
-        if given:
-            return str(given).split(",")[0]
-        words = [str(word) for word in profile.args]
-        path = next((b for a, b in itertools.pairwise(words) if a == "--api-key-file"), None)
-        return self._key_from(path) if path else None
+        return str(given).split(",")[0] if given else None
 
     def _key_from(self, path: str) -> str | None:
         try:

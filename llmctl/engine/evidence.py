@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from llmctl.core.causes import Cause, name_cause
-from llmctl.core.profile import Profile
 from llmctl.core.state import UnitStatus
 from llmctl.core.words import profile_of
 from llmctl.engine.box import Box
@@ -15,6 +14,7 @@ LINES = 200
 """Enough to find a cause in; a person is shown the last few."""
 _TAIL_BYTES = 64 * 1024
 _JOURNAL_LAG_S = 1.0
+_NO_JOURNAL = "Keep a journal (sudo mkdir -p /var/log/journal), or say logs: file in config.yaml."
 
 
 def last_lines(box: Box, unit: str, *, lines: int = LINES) -> list[str]:
@@ -51,11 +51,16 @@ def evidence(box: Box, status: UnitStatus, clock: Clock) -> list[str]:
         clock.sleep(0.05)
 
 
-def explain(box: Box, profile: Profile, status: UnitStatus, lines: Sequence[str]) -> Cause:
+def explain(box: Box, port: int, status: UnitStatus, lines: Sequence[str]) -> Cause:
     """The cause of a failure, with whoever holds the port if that is it."""
     cause = name_cause(lines, status)
+    if not lines and box.store.config.logs == "journal":
+        return Cause(f"{cause.what}, and its output cannot be read", _NO_JOURNAL)
     if "port" in cause.what and "taken" in cause.what:
-        found = holders(box, box.port(profile))
-        by = f" by {'; '.join(map(str, found))}" if found else ""
-        return Cause(cause.what + by, cause.hint)
+        found = holders(box, port)
+        if not found:  # llama-server says the same of TLS files that it cannot read
+            return Cause(
+                f"it could not listen on port {port}", "If it serves TLS, check its files."
+            )
+        return Cause(f"{cause.what} by {'; '.join(map(str, found))}", cause.hint)
     return cause

@@ -4,7 +4,7 @@ import msgspec
 
 from llmctl.core.state import Health
 from llmctl.core.verdict import Crashed, Gone, Impostor, Outcome, Ready, Stalled
-from llmctl.engine.box import Box, Resolved
+from llmctl.engine.box import Box, Target
 from llmctl.engine.clock import Clock
 from llmctl.engine.evidence import evidence, explain
 from llmctl.engine.ports import holders
@@ -23,27 +23,24 @@ class Failure(msgspec.Struct, frozen=True):
         return kind(message, hint=self.hint, evidence=self.lines)
 
 
-def failure(box: Box, target: Resolved, outcome: Outcome, clock: Clock) -> Failure:
+def failure(box: Box, target: Target, outcome: Outcome, clock: Clock) -> Failure:
     """The failure that an outcome stands for."""
-    name = target.profile.name
-    logs = f"See `llmctl logs {name}`."
+    logs = f"See `llmctl logs {target.profile}`."
     match outcome:
         case Crashed(status):
             lines = evidence(box, status, clock)
-            cause = explain(box, target.profile, status, lines)
+            cause = explain(box, target.port, status, lines)
             return Failure(cause.what, cause.hint, tuple(lines))
         case Gone(status, fresh=True):
-            lines = evidence(box, status, clock)
-            return Failure("it was stopped, or ended by itself, before it was ready", logs,
-                           tuple(lines))  # fmt: skip
+            why = "it was stopped, or ended by itself, before it was ready"
+            return Failure(why, logs, tuple(evidence(box, status, clock)))
         case Gone():
-            return Failure(
-                "its start was cancelled by a stop", f"Run `llmctl switch {name}` again."
-            )
+            again = f"Run `llmctl switch {target.profile}` again."
+            return Failure("its start was cancelled by a stop", again)
         case Stalled(status, health, seconds):
             lines = evidence(box, status, clock)
-            return Failure(_stalled(health, seconds), f"{logs} Or allow more: --timeout 600.",
-                           tuple(lines))  # fmt: skip
+            more = f"{logs} Or allow more: --timeout 600."
+            return Failure(_stalled(health, seconds), more, tuple(lines))
         case Impostor(status, alias):
             return _impostor(box, target, alias, tuple(evidence(box, status, clock)))
         case Ready():
@@ -60,10 +57,9 @@ def _stalled(health: Health, seconds: float) -> str:
     return f"{doing}, and nothing has moved for {seconds:.0f} s"
 
 
-def _impostor(box: Box, target: Resolved, alias: str | None, lines: tuple[str, ...]) -> Failure:
+def _impostor(box: Box, target: Target, alias: str | None, lines: tuple[str, ...]) -> Failure:
     """A wrong name on the port: our own server's, or a stranger's who got there first."""
-    port = target.place.port
-    found = holders(box, port)
+    found = holders(box, target.port)
     if any(one.unit == target.unit for one in found):
         return Failure(
             f"its server answers as {alias or 'a model without a name'}",
@@ -71,4 +67,4 @@ def _impostor(box: Box, target: Resolved, alias: str | None, lines: tuple[str, .
             lines,
         )
     by = "; ".join(map(str, found)) or "somebody"
-    return Failure(f"port {port} is taken by {by}", "Stop that, then switch again.", lines)
+    return Failure(f"port {target.port} is taken by {by}", "Stop that, then switch again.", lines)

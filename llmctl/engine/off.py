@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from llmctl.core.progress import Report, Waiting
-from llmctl.core.state import UnitStatus
-from llmctl.core.words import profile_of, unit_name
+from llmctl.core.words import RESIDENT, profile_of
 from llmctl.engine.box import Box
 from llmctl.engine.clock import Clock
 from llmctl.errors import HostError, UsageError
@@ -19,28 +18,31 @@ class Stopped(msgspec.Struct, frozen=True):
 
 
 def units_of(box: Box, group: str | None, *, everything: bool) -> tuple[str, ...]:
-    """Units that `off` means: of one group, of all groups, or of every profile."""
-    store = box.store
-    if group is not None and group not in store.config.groups:
-        known = ", ".join(sorted(store.config.groups))
+    """Units that `off` means: of one group, of all groups, or every model there is.
+
+    What systemd has loaded is asked, and each unit says its group itself: `off` must work also
+    when config.yaml or a profile is broken, or gone.
+    """
+    lively = [unit for unit in box.systemd.lively("llm-*.service") if profile_of(unit)]
+    if everything:
+        return tuple(lively)
+    if group is not None and group not in box.store.config.groups:
+        known = ", ".join(sorted(box.store.config.groups))
         raise UsageError(f"there is no group {group}; there is {known}.")
-    chosen = [
-        name
-        for name, one in store.profiles.items()
-        if everything or (one.group == group if group else one.group in store.config.groups)
-    ]
-    gone = [
-        unit
-        for unit in store.unit_texts()
-        if (profile := profile_of(unit)) and profile not in store.profiles
-        and (everything or store.unit_group(unit) == (group or store.unit_group(unit)))
-    ]  # fmt: skip
-    return (*(unit_name(name) for name in chosen), *gone)
+    groups = {unit: box.store.unit_group(unit) for unit in lively}
+    return tuple(
+        unit for unit, its in groups.items() if (its == group if group else its != RESIDENT)
+    )
 
 
 def off(box: Box, units: Sequence[str], *, clock: Clock, report: Report, timeout: float) -> Stopped:
     """Stop units and wait until they are gone; systemd kills what outlasts its stop_timeout."""
-    before = [one for one in box.systemd.status(units) if _is_there(one)]
+    seen = box.systemd.status(units)
+    before = [one for one in seen if (one.is_up or one.is_queued) and not one.has_failed]
+    crashed = [one.unit for one in seen if one.has_failed]
+    if crashed:  # also ends systemd's own attempts to start them again
+        box.systemd.stop(crashed)
+        box.systemd.forget_failures(crashed)
     if not before:
         return Stopped(())
     names = [one.unit for one in before]
@@ -57,7 +59,3 @@ def off(box: Box, units: Sequence[str], *, clock: Clock, report: Report, timeout
         clock.sleep(min(0.25, max(0.02, elapsed / 20)))
     box.systemd.forget_failures(names)
     return Stopped(tuple(profile_of(name) or name for name in names))
-
-
-def _is_there(status: UnitStatus) -> bool:
-    return status.is_up or status.is_queued or status.has_failed

@@ -8,9 +8,9 @@ from llmctl.core.proc import parse_rss_bytes, uptime_s
 from llmctl.core.profile import Profile
 from llmctl.core.state import Answer, Health, State, UnitStatus, model_state
 from llmctl.core.unit import Owner, read_header
-from llmctl.core.words import RESIDENT, profile_of
+from llmctl.core.words import RESIDENT, profile_of, unit_name
 from llmctl.engine.box import Box
-from llmctl.errors import HostError, LlmctlError, ProfileError
+from llmctl.errors import HostError, LlmctlError
 from llmctl.health import probe, tokens_per_second
 
 SILENT = Answer(Health.SILENT)
@@ -68,7 +68,7 @@ def _group_of(box: Box, unit: str) -> str:
 
 def _problems(box: Box) -> tuple[str, ...]:
     errors = (one.error for one in box.store.profiles.values() if one.error)
-    return tuple(problem for error in errors for problem in error.problems)
+    return (*(problem for error in errors for problem in error.problems), *box.store.strays)
 
 
 def _instance(box: Box, status: UnitStatus, group: str) -> Instance:
@@ -156,8 +156,7 @@ def profile_states(box: Box) -> dict[str, State]:
 
 
 def require_known(box: Box, names: Sequence[str]) -> None:
-    """ProfileError for the first name that no profile has."""
+    """ProfileError for the first name that neither a profile nor a unit has."""
     for name in names:
-        if name not in box.store.names:
+        if name not in box.store.names and box.store.unit_text(unit_name(name)) is None:
             box.store.profile(name)
-            raise ProfileError(f"there is no profile {name}.")

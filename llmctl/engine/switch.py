@@ -1,33 +1,25 @@
 """The switch: make one profile of a group the running model, or leave things as they were."""
 
-from collections.abc import Sequence
-
 import msgspec
 
 from llmctl.core.plan import (
-    AwaitReady,
     Observed,
-    Reload,
-    RemoveUnit,
     Restart,
     Start,
     Step,
-    Stop,
     Wanted,
-    WriteUnit,
     describe,
-    plan_rollback,
     plan_switch,
 )
-from llmctl.core.progress import Began, Note, Report
+from llmctl.core.progress import Note, Report
 from llmctl.core.state import UnitStatus
-from llmctl.core.unit import Owner, read_header, url
-from llmctl.core.verdict import Gone, Outcome, Ready, Watch
+from llmctl.core.unit import Owner, process_of, read_header, url
+from llmctl.core.verdict import Outcome, Ready
 from llmctl.core.words import SLICE, profile_of
-from llmctl.engine.box import Box, Resolved
+from llmctl.engine.box import Box
 from llmctl.engine.clock import Clock
-from llmctl.engine.failure import Failure, failure
-from llmctl.engine.wait import Waiter, in_charge
+from llmctl.engine.execute import Executor
+from llmctl.engine.rollback import Rollback
 from llmctl.errors import HostError, NothingRunsError, ProfileError, SwitchError
 
 TIMEOUT_S = 120.0
@@ -52,7 +44,10 @@ class Switched(msgspec.Struct, frozen=True):
 
 
 class Switch:
-    """One switch of one box. `steps` is the plan; `run` carries it out."""
+    """One switch of one box. `steps` is the plan; `run` carries it out.
+
+    going_back: the wanted model has failed, and the earlier one is on its way.
+    """
 
     def __init__(
         self, box: Box, name: str, *, options: Options, clock: Clock, report: Report
@@ -62,16 +57,19 @@ class Switch:
         self.clock = clock
         self.report = report
         self.target = box.resolve(name)
-        self.before = self._look()
+        self._before = self._look()
         self.wanted = self._wanted()
         self.observed = self._observe()
         self.steps = self._plan()
-        self._watches: dict[str, Watch] = {}
+        self.going_back = False
+        self._check_files()
 
     @property
     def previous(self) -> str | None:
         """The profile that was up before."""
-        return profile_of(self.observed.active[0]) if self.observed.active else None
+        return profile_of(self.observed.previous or "")
+
+    # Observe
 
     def _look(self) -> dict[str, UnitStatus]:
         """The wanted unit, and those of its rivals that are not plainly stopped."""
@@ -83,193 +81,102 @@ class Switch:
 
     def _wanted(self) -> Wanted:
         unit = self.target.unit
-        text = self.box.store.unit_text(unit)
-        header = read_header(text)
         path = self.box.store.unit_path(unit)
-        if header.owner is Owner.FOREIGN:
+        owner = read_header(self.box.store.unit_text(unit)).owner
+        if owner is Owner.FOREIGN:
             raise ProfileError(
                 f"{path} was not written by llmctl, so it is left alone.",
                 hint="Rename the profile, or move that file away.",
             )
-        if header.owner is Owner.EDITED:
-            self.report(Note(f"{path} was edited by hand and is used as it stands; "
-                             f"`llmctl apply --overwrite {self.target.profile.name}` renders it "
-                             "anew"))  # fmt: skip
-        return Wanted(
-            self.target.profile.name,
-            self.box.render(self.target),
-            self.target.process,
-            (self.box.slice(),),
-        )
+        if owner is Owner.EDITED:
+            again = f"`llmctl apply --overwrite {self.target.profile.name}` renders it anew"
+            self.report(Note(f"{path} was edited by hand and is used as it stands; {again}"))
+        slices = (self.box.slice(),)
+        rendered = self.box.render(self.target)
+        return Wanted(self.target.profile.name, rendered, self.target.process, slices)
 
     def _observe(self) -> Observed:
         place, unit = self.target.place, self.target.unit
-        up = [name for name, status in sorted(self.before.items()) if status.is_up]
-        texts = {name: self.box.store.unit_text(name) for name in (unit, SLICE)}
+        up = [name for name, status in self._before.items() if status.is_up]
+        active = [name for name in up if name not in place.foreign]
+        texts = {name: self.box.store.unit_text(name) for name in (unit, SLICE, *active[:1])}
         return Observed(
             texts=texts,
-            active=tuple(name for name in up if name not in place.foreign),
+            active=tuple(active),
             foreign=tuple(name for name in up if name in place.foreign),
-            running=self.box.running_process(self.before[unit].pid),
-            needs_reload=self.before[unit].needs_reload,
+            running=self.box.running_process(self._before[unit].pid),
+            previous_text=self._text_of(active[0], texts[active[0]]) if active else None,
+            needs_reload=self._before[unit].needs_reload,
         )
+
+    def _text_of(self, unit: str, installed: str | None) -> str | None:
+        """What a running unit was started from: the installed text, or the one kept since then."""
+        running = self.box.running_process(self._before[unit].pid)
+        if running in (None, process_of(installed)):
+            return installed
+        kept = self.box.store.kept_text(unit)
+        return kept if process_of(kept) == running else None
+
+    # Plan
 
     def _plan(self) -> tuple[Step, ...]:
         steps = plan_switch(self.wanted, self.observed)
         return steps if self.options.wait else steps[:-1]
 
-    def run(self) -> Switched:
-        """Carry the plan out. SwitchError: it failed; what runs instead is in its class."""
-        self._check_files()
-        done: list[Step] = []
-        outcome: Outcome | None = None
-        for step in self.steps:
-            self.report(Began(step))
-            try:
-                outcome = self._do(step, self.target)
-            except HostError as error:
-                raise self._refused(step, error) from None
-            done.append(step)
-            if outcome is not None and not isinstance(outcome, Ready):
-                raise self._failed(outcome, done)
-        ready_s = outcome.seconds if isinstance(outcome, Ready) else None
-        state = "ready" if ready_s is not None else "loading"
-        return Switched(
-            self.wanted.profile, self.previous, state, ready_s, url(self.target.place.port)
-        )
-
     def _check_files(self) -> None:
         """A file that is not there is found before the running model is stopped for it."""
+        name, previous = self.wanted.profile, self.previous
+        if previous == name and Restart(self.target.unit) not in self.steps:
+            return
         problem = self.box.store.missing_file(self.target.profile)
         if problem is None:
             return
-        name, previous = self.wanted.profile, self.previous
         hint = f"Correct {self.box.store.profile_path(name)}, or put the file there."
         if previous is None:
             raise NothingRunsError(f"{name} was not started: {problem}.", hint=hint)
-        raise SwitchError(f"{name} was not started: {problem}. {previous} still runs.", hint=hint)
+        still = "It runs as before." if previous == name else f"{previous} still runs."
+        raise SwitchError(f"{name} was not started: {problem}. {still}", hint=hint)
 
-    def _do(self, step: Step, target: Resolved) -> Outcome | None:
-        """Carry out one step. Only waiting has an outcome."""
-        store, systemd = self.box.store, self.box.systemd
-        match step:
-            case WriteUnit(unit):
-                log = store.log_file(target.profile.name)
-                if log:
-                    self.box.host.make_dir(log.rpartition("/")[0])
-                self.box.host.write(store.unit_path(unit.name), unit.text.encode())
-            case RemoveUnit(name):
-                self.box.host.remove(store.unit_path(name))
-            case Reload():
-                systemd.reload()
-            case Start(unit) | Restart(unit):
-                self._start(unit, again=isinstance(step, Restart))
-            case Stop(units):
-                systemd.stop(units)
-                systemd.forget_failures(units)
-            case AwaitReady():
-                return self._await(target)
-        return None
+    # Apply and verify
 
-    def _start(self, unit: str, *, again: bool) -> None:
-        # What was seen before the first start is seen once; a start on the way back looks anew.
-        status = self.before.pop(unit, None) or self.box.systemd.status([unit])[0]
-        self._watches[unit] = Watch(status, must_differ=again)
-        if again:
-            self.box.systemd.restart(unit)
-        else:
-            self.box.systemd.start(unit)
-
-    def _await(self, target: Resolved) -> Outcome:
-        waiter = Waiter(
+    def run(self) -> Switched:
+        """Carry the plan out. SwitchError: it failed; what runs instead is in its class."""
+        executor = Executor(
             self.box,
-            target,
-            self._watches[target.unit],
+            port=self.target.place.port,
             timeout=self.options.timeout,
             clock=self.clock,
             report=self.report,
         )
-        return waiter.wait()
+        done: list[Step] = []
+        outcome: Outcome | None = None
+        for step in self.steps:
+            outcome = self._do(executor, step)
+            done.append(step)
+            if outcome is not None and not isinstance(outcome, Ready):
+                self.going_back = self.options.rollback
+                raise Rollback(self, executor, done).after(outcome)
+        return self._switched(outcome)
 
-    # When it fails
-
-    def _refused(self, step: Step, error: HostError) -> HostError | SwitchError:
-        """The box did not do a step. Before the start nothing has changed: the error says it."""
-        if not isinstance(step, Start | Restart):
-            return error
-        if self.previous is None:
-            return NothingRunsError(error.message, hint=error.hint)
-        return SwitchError(f"{error.message} {self.previous} still runs.", hint=error.hint)
-
-    def _failed(self, outcome: Outcome, done: Sequence[Step]) -> SwitchError:
-        """Explains, brings the earlier model back if nobody else took over, and says what runs."""
-        name = self.wanted.profile
-        if isinstance(outcome, Gone):
-            rival = in_charge(self.box, self.target.place.rivals)
-            if rival is not None:
-                return _displaced(name, profile_of(rival) or rival)
-        why = failure(self.box, self.target, outcome, self.clock)
-        if not self.options.rollback:
-            return why.error(NothingRunsError, f"{name} is not ready: {why.what}.")
-        if isinstance(outcome, Gone) and not outcome.fresh:
-            return why.error(NothingRunsError, f"{name} did not start: {why.what}.")
-        return self._roll_back(why, done)
-
-    def _roll_back(self, why: Failure, done: Sequence[Step]) -> SwitchError:
-        name, previous = self.wanted.profile, self.previous
-        spare = {self.target.unit, *self.observed.active}
-        rival = in_charge(self.box, [one for one in self.target.place.rivals if one not in spare])
-        if rival is not None:  # a third switch came in between: it is theirs now
-            return _displaced(name, profile_of(rival) or rival)
-        steps = plan_rollback(self.wanted, self.observed, done)
+    def _do(self, executor: Executor, step: Step) -> Outcome | None:
+        """One step; before the start nothing has changed, and the error says it all."""
         try:
-            restored = all(self._undo(step) for step in steps)
-        except (HostError, ProfileError) as error:
-            return why.error(
-                NothingRunsError,
-                f"{name} failed: {why.what}; and going back failed too: {error.message}",
-            )
-        return self._outcome_of_rollback(why, previous, restored=restored)
+            return executor.do(step, seen=self._before[self.target.unit])
+        except HostError as error:
+            if not isinstance(step, Start | Restart):
+                raise
+            if self.previous is None:
+                raise NothingRunsError(error.message, hint=error.hint) from None
+            message = f"{error.message} {self.previous} still runs."
+            raise SwitchError(message, hint=error.hint) from None
 
-    def _undo(self, step: Step) -> bool:
-        self.report(Began(step, back=True))
-        target = self.target
-        if isinstance(step, AwaitReady) and step.profile != target.profile.name:
-            target = self.box.resolve(step.profile)
-        outcome = self._do(step, target)
-        return outcome is None or isinstance(outcome, Ready)
-
-    def _outcome_of_rollback(
-        self, why: Failure, previous: str | None, *, restored: bool
-    ) -> SwitchError:
-        name = self.wanted.profile
-        if previous is None:
-            return why.error(NothingRunsError, f"{name} failed: {why.what}. Nothing ran before.")
-        if not restored:
-            return why.error(
-                NothingRunsError,
-                f"{name} failed: {why.what}; and {previous}, which ran before, "
-                "did not come back either.",
-            )
-        if previous == name:
-            return self._own_rollback(why)
-        return why.error(SwitchError, f"{name} failed: {why.what}. {previous} is ready again.")
-
-    def _own_rollback(self, why: Failure) -> SwitchError:
-        """It was active before as well: from its old text again, or just left as it was."""
-        name = self.wanted.profile
-        if any(isinstance(step, Restart) for step in self.steps):
-            return why.error(SwitchError, f"{name} failed: {why.what}. It runs as it did before.")
-        return why.error(
-            NothingRunsError, f"{name} runs but is not ready: {why.what}. It was left as it is."
-        )
-
-
-def _displaced(name: str, by: str) -> SwitchError:
-    return SwitchError(
-        f"{name} was displaced by {by}: somebody switched to that one after you.",
-        hint=f"Agree who has the box, then `llmctl switch {name}` again.",
-    )
+    def _switched(self, outcome: Outcome | None) -> Switched:
+        ready_s = outcome.seconds if isinstance(outcome, Ready) else None
+        if ready_s is not None:
+            self.box.store.keep_text(self.target.unit)
+        state = "loading" if ready_s is None else "ready"
+        address = url(self.target.place.port)
+        return Switched(self.wanted.profile, self.previous, state, ready_s, address)
 
 
 def dry_run(switch: Switch) -> tuple[str, ...]:

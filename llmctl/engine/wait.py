@@ -6,7 +6,7 @@ from llmctl.core.proc import parse_read_bytes, parse_rss_bytes
 from llmctl.core.progress import Report, Waiting
 from llmctl.core.state import Answer, Health, UnitStatus
 from llmctl.core.verdict import Impostor, Outcome, Phase, Ready, Stalled, Watch
-from llmctl.engine.box import Box, Resolved
+from llmctl.engine.box import Box, Target
 from llmctl.engine.clock import Clock
 from llmctl.engine.ports import holders
 from llmctl.health import probe
@@ -25,7 +25,7 @@ class Waiter:
     def __init__(
         self,
         box: Box,
-        target: Resolved,
+        target: Target,
         watch: Watch,
         *,
         timeout: float,
@@ -44,8 +44,6 @@ class Waiter:
 
     def wait(self) -> Outcome:
         """Until the model is ready, or the outcome is certain."""
-        key = self.box.api_key(self.target.profile)
-        size = self.box.store.model_bytes(self.target.profile) or 0
         status, next_status, next_progress = self._status(), 0.0, 0.0
         while True:
             now = self.clock.now()
@@ -54,12 +52,12 @@ class Waiter:
                 next_status = now + (STATUS_EVERY_S if status.is_running else 0.0)
             answer = SILENT
             if status.is_running:
-                answer = probe(self.box.host, self.target.place.port, key=key)
+                answer = probe(self.box.host, self.target.port, key=self.target.key)
             if outcome := self._judge(status, answer):
                 return outcome
             if now >= next_progress:
                 next_progress = now + PROGRESS_EVERY_S
-                self._progress(status, answer, size)
+                self._progress(status, answer)
             self.clock.sleep(self._pause())
 
     def _status(self) -> UnitStatus:
@@ -82,7 +80,7 @@ class Waiter:
 
     def _answered(self, status: UnitStatus, answer: Answer) -> Outcome | None:
         """Somebody is ready: us, an old server that still holds the port, or a stranger."""
-        if answer.is_from(self.target.profile.name) and self._confirmed(answer):
+        if answer.is_from(self.target.profile) and self._confirmed(answer):
             return Ready(self.clock.now() - self.began)
         now = self.clock.now()
         self.odd_since = self.odd_since or now
@@ -99,10 +97,10 @@ class Waiter:
 
     def _holds_port(self) -> bool:
         """Behind a key that we do not have, the listener's unit says who answers."""
-        found = holders(self.box, self.target.place.port)
+        found = holders(self.box, self.target.port)
         return any(one.unit == self.target.unit for one in found)
 
-    def _progress(self, status: UnitStatus, answer: Answer, size: int) -> None:
+    def _progress(self, status: UnitStatus, answer: Answer) -> None:
         elapsed = self.clock.now() - self.began
         if not status.is_running:
             self.report(Waiting(_queued(status), elapsed))
@@ -110,6 +108,7 @@ class Waiter:
         loaded = self._loaded_bytes(status.pid)
         if loaded > self.loaded_bytes + _STEP_BYTES:
             self.loaded_bytes, self.moved = loaded, self.clock.now()
+        size = self.target.size_bytes
         fraction = min(1.0, self.loaded_bytes / size) if size > _WORTH_SHOWING_BYTES else None
         what = "loading" if answer.health is Health.LOADING else "starting"
         self.report(Waiting(what, elapsed, fraction))

@@ -25,9 +25,9 @@ class LocalHost:
         self._environ.setdefault("HOME", str(Path("~").expanduser()))
         if not self._environ.get("USER"):  # cron gives LOGNAME, a container nothing
             self._environ["USER"] = self._environ.get("LOGNAME") or _user_name()
+        # sudo, cron and su give none, or another user's; the user manager listens there anyway.
         runtime = f"/run/user/{os.getuid()}"
-        # sudo, cron and su give none; the user manager listens there all the same.
-        if not self._environ.get("XDG_RUNTIME_DIR") and Path(runtime).is_dir():
+        if not _is_ours(self._environ.get("XDG_RUNTIME_DIR")) and Path(runtime).is_dir():
             self._environ["XDG_RUNTIME_DIR"] = runtime
         self._environ["LC_ALL"] = "C.UTF-8"
 
@@ -160,6 +160,13 @@ class LocalHost:
             connection.close()
             raise
         return connection
+
+
+def _is_ours(path: str | None) -> bool:
+    try:
+        return bool(path) and os.stat(str(path)).st_uid == os.getuid()  # noqa: PTH116  # as below
+    except OSError:
+        return False
 
 
 def _user_name() -> str:

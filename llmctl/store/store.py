@@ -3,6 +3,7 @@
 Everything goes through a Host, so that it is the box's disk that is read, wherever llmctl runs.
 """
 
+import contextlib
 import string
 from collections.abc import Mapping
 from functools import cached_property
@@ -106,6 +107,16 @@ class Store:
         return {path.stem: entry for path, entry in found if path.suffix == ".yaml"}
 
     @property
+    def strays(self) -> tuple[str, ...]:
+        """What is wrong with the names of files in the profiles' directory."""
+        found = (entry.name for entry in self.host.list(self.profiles_dir))
+        return tuple(
+            f"{self.profiles_dir}/{name} is not read; profiles end in .yaml"
+            for name in found
+            if name.endswith(".yml")
+        )
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of all profiles, good or not."""
         return tuple(sorted(self._files))
@@ -168,6 +179,32 @@ class Store:
         except FileNotFoundError:
             return None
 
+    def kept_text(self, unit: str) -> str | None:
+        """The text that a unit was last ready with; None: it never was, or that is not known."""
+        try:
+            return self.host.read(f"{self.state_dir}/ready/{unit}").decode(errors="replace")
+        except (FileNotFoundError, HostError):
+            return None
+
+    def keep_text(self, unit: str) -> None:
+        """Remember the installed text of a unit that became ready, to go back to."""
+        text = self.unit_text(unit)
+        if text is not None and text != self.kept_text(unit):
+            # A disk that takes nothing must not spoil a switch that was made.
+            with contextlib.suppress(HostError):
+                self.write_private(f"{self.state_dir}/ready/{unit}", text)
+
+    def write_unit(self, unit: str, text: str, *, log_of: str | None = None) -> None:
+        """Install a unit, and make the directory of the log that it writes."""
+        log = self.log_file(log_of) if log_of else None
+        if log:
+            self.host.make_dir(log.rpartition("/")[0])
+        self.write_private(self.unit_path(unit), text)
+
+    def write_private(self, path: str, text: str) -> None:
+        """A file for its owner alone: env: may hold a key."""
+        self.host.write(path, text.encode(), mode=0o600)
+
     def unit_texts(self) -> Mapping[str, str]:
         """All installed model units (`llm-*.service`) by name."""
         return {
@@ -189,12 +226,13 @@ class Store:
 
     def files(self, profile: Profile) -> Files:
         """Absolute paths of the binary and of every file the server opens."""
-        draft = profile.draft.model if isinstance(profile.draft, Draft) else profile.draft
+        given = profile.draft
+        draft = given.model if isinstance(given, Draft) else given if ".gguf" in given else None
         return Files(
             binary=self.binary_path(profile),
             model=self.model_path(profile.model),
             mmproj=self._beside(profile.mmproj, profile) if profile.mmproj else None,
-            draft=self._beside(draft, profile) if draft.endswith(".gguf") else None,
+            draft=self._beside(draft, profile) if draft else None,
         )
 
     def model_path(self, path: str) -> str:

@@ -1,0 +1,87 @@
+"""Carries steps out, one at a time; what they are is decided elsewhere."""
+
+from llmctl.core.plan import (
+    AwaitReady,
+    Reload,
+    RemoveUnit,
+    Restart,
+    Start,
+    Step,
+    Stop,
+    WriteUnit,
+)
+from llmctl.core.progress import Began, Report
+from llmctl.core.state import UnitStatus
+from llmctl.core.verdict import Outcome, Watch
+from llmctl.core.words import profile_of
+from llmctl.engine.box import Box
+from llmctl.engine.clock import Clock
+from llmctl.engine.wait import Waiter
+
+
+class Executor:
+    """The dull loop's hands. `port` is the group's; `timeout` is passed on to waiting."""
+
+    def __init__(
+        self, box: Box, *, port: int, timeout: float, clock: Clock, report: Report
+    ) -> None:
+        self._box = box
+        self._port = port
+        self._timeout = timeout
+        self._clock = clock
+        self._report = report
+        self._watches: dict[str, Watch] = {}
+
+    def do(
+        self, step: Step, *, back: bool = False, seen: UnitStatus | None = None
+    ) -> Outcome | None:
+        """Carry out one step. Only waiting has an outcome.
+
+        seen: the unit of a Start as it was looked at just now, if it was.
+        """
+        self._report(Began(step, back))
+        store, systemd = self._box.store, self._box.systemd
+        match step:
+            case WriteUnit(unit):
+                store.write_unit(unit.name, unit.text, log_of=profile_of(unit.name))
+            case RemoveUnit(name):
+                self._box.host.remove(store.unit_path(name))
+            case Reload():
+                systemd.reload()
+            case Start(unit_name):
+                self._watch(unit_name, seen, again=False)
+                systemd.start(unit_name)
+            case Restart(unit_name):
+                self._watch(unit_name, seen, again=True)
+                systemd.restart(unit_name)
+            case Stop(units):
+                systemd.stop(units)
+                systemd.forget_failures(units)
+            case AwaitReady(profile):
+                return self._wait(profile)
+        return None
+
+    def _watch(self, unit: str, seen: UnitStatus | None, *, again: bool) -> None:
+        before = seen or self._box.systemd.status([unit])[0]
+        self._watches[unit] = Watch(before, must_differ=again)
+        if not before.is_up:
+            self._empty_log(unit)
+
+    def _empty_log(self, unit: str) -> None:
+        """A log file holds what was written since the last switch, however often it crashed."""
+        profile = profile_of(unit)
+        log = self._box.store.log_file(profile) if profile else None
+        if log:
+            self._box.host.write(log, b"", mode=0o600)
+
+    def _wait(self, profile: str) -> Outcome:
+        target = self._box.target(profile, port=self._port)
+        waiter = Waiter(
+            self._box,
+            target,
+            self._watches[target.unit],
+            timeout=self._timeout,
+            clock=self._clock,
+            report=self._report,
+        )
+        return waiter.wait()

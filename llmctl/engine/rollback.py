@@ -1,0 +1,93 @@
+"""When a switch fails: say why, bring the earlier model back, and tell what runs now.
+
+Nobody's decision is overruled on the way: whoever switched or stopped the model meanwhile wins,
+and the failed switch only says so.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from llmctl.core.plan import Restart, Step, plan_rollback
+from llmctl.core.verdict import Gone, Outcome, Ready
+from llmctl.core.words import profile_of
+from llmctl.engine.execute import Executor
+from llmctl.engine.failure import Failure, failure
+from llmctl.engine.wait import in_charge
+from llmctl.errors import HostError, NothingRunsError, SwitchError
+
+if TYPE_CHECKING:
+    from llmctl.engine.switch import Switch
+
+
+class Rollback:
+    """The way back from one switch, of which `done` are the steps that were carried out."""
+
+    def __init__(self, switch: "Switch", executor: Executor, done: Sequence[Step]) -> None:
+        self._switch = switch
+        self._box = switch.box
+        self._executor = executor
+        self._done = tuple(done)
+        self._name = switch.wanted.profile
+        self._previous = switch.previous
+
+    def after(self, outcome: Outcome) -> SwitchError:
+        """The error that tells all, once everything that can be restored is."""
+        rivals = self._switch.target.place.rivals
+        if isinstance(outcome, Gone) and (rival := in_charge(self._box, rivals)):
+            return self._displaced(rival)
+        target = self._box.target(self._name, port=self._switch.target.place.port)
+        why = failure(self._box, target, outcome, self._switch.clock)
+        if isinstance(outcome, Gone) and not outcome.by_itself:
+            # Somebody stopped it. Starting the earlier model now would overrule them.
+            return why.error(NothingRunsError, f"{self._name} is not running: {why.what}.")
+        if not self._switch.options.rollback:
+            return why.error(NothingRunsError, f"{self._name} is not ready: {why.what}.")
+        return self._go_back(why)
+
+    def _go_back(self, why: Failure) -> SwitchError:
+        expected = {self._switch.target.unit, *self._switch.observed.active}
+        others = [one for one in self._switch.target.place.rivals if one not in expected]
+        if rival := in_charge(self._box, others):  # a third switch came in between
+            return self._displaced(rival)
+        steps = plan_rollback(self._switch.wanted, self._switch.observed, self._done)
+        try:
+            restored = all(self._undo(step) for step in steps)
+        except HostError as error:
+            clause = f"{why.what}; and going back failed too: {error.message}"
+            return why.error(NothingRunsError, f"{self._name} failed: {clause}")
+        return self._told(why, steps, restored=restored)
+
+    def _undo(self, step: Step) -> bool:
+        outcome = self._executor.do(step, back=True)
+        return outcome is None or isinstance(outcome, Ready)
+
+    def _told(self, why: Failure, steps: Sequence[Step], *, restored: bool) -> SwitchError:
+        failed = f"{self._name} failed: {why.what}"
+        if self._previous is None:
+            foreign = ", ".join(self._switch.observed.foreign)
+            then = f"{foreign} was started again" if foreign else "Nothing ran before"
+            return why.error(NothingRunsError, f"{failed}. {then}.")
+        if self._previous == self._name and not any(isinstance(one, Restart) for one in steps):
+            return why.error(NothingRunsError, self._left(why, stopped=bool(steps)))
+        if not restored:
+            clause = f"and {self._previous}, which ran before, did not come back either"
+            return why.error(NothingRunsError, f"{failed}; {clause}.")
+        if self._previous == self._name:
+            return why.error(SwitchError, f"{failed}. It runs as it did before.")
+        return why.error(SwitchError, f"{failed}. {self._previous} is ready again.")
+
+    def _left(self, why: Failure, *, stopped: bool) -> str:
+        """It was active before as well, and there is no text to go back to."""
+        if not stopped:
+            return f"{self._name} runs but is not ready: {why.what}. It was left as it is."
+        return (
+            f"{self._name} failed: {why.what}. It is stopped now: what it ran with before "
+            "is not known any more."
+        )
+
+    def _displaced(self, rival: str) -> SwitchError:
+        by = profile_of(rival) or rival
+        return SwitchError(
+            f"{self._name} was displaced by {by}: somebody switched to that one after you.",
+            hint=f"Agree who has the box, then `llmctl switch {self._name}` again.",
+        )
