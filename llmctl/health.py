@@ -4,6 +4,7 @@ A GET of a few hundred bytes over one short connection: http.client would cost `
 third of its time for its email and ssl imports.
 """
 
+import contextlib
 import socket
 import time
 
@@ -46,8 +47,9 @@ def tokens_per_second(host: Host, port: int, *, key: str | None = None) -> float
     status, body = get(host, port, "/metrics", key=key)
     for line in body.decode(errors="replace").splitlines() if status == 200 else ():
         if line.startswith("llamacpp:predicted_tokens_seconds "):
-            speed = float(line.split()[1])
-            return speed if speed > 0 else None
+            with contextlib.suppress(ValueError, IndexError):
+                speed = float(line.split()[1])
+                return speed if speed > 0 else None
     return None
 
 

@@ -51,7 +51,7 @@ _KEY_OF = {
 _RESERVED = {flag: key for key, flags in _KEY_OF.items() for flag in flags}
 _OURS = {"-a", "--alias", "--host", "--port", "-fit", "--fit", "-lv", "--verbosity"}
 _OURS |= {"--log-verbosity", "--sse-ping-interval", "--metrics", "--slots", "--no-slots"}
-_FLAG = re.compile(r"(-{1,2}[A-Za-z][A-Za-z0-9-]*)(=.*)?", re.DOTALL)
+_FLAG = re.compile(r"(-{1,2}[A-Za-z][A-Za-z0-9.-]*)(=.*)?", re.DOTALL)
 
 
 class Files(msgspec.Struct, frozen=True):
@@ -133,7 +133,7 @@ def _sampling(profile: Profile) -> Iterator[str]:
     for key, flag in _SAMPLING.items():
         value = getattr(profile.sampling, key)
         if value is not None:
-            yield from (flag, f"{value:g}" if isinstance(value, float) else str(value))
+            yield from (flag, str(value).removesuffix(".0"))
 
 
 def _service(flags: Flags) -> Iterator[str]:
@@ -158,9 +158,11 @@ def _args(args: Sequence[str | int], flags: Flags) -> Iterator[Complaint]:
         if match is None:
             continue
         flag = match[1]
-        if flag in _RESERVED:
-            yield ("args", index), f"{flag} is llmctl's to render; use the key {_RESERVED[flag]}"
-        elif flag in _OURS:
+        spellings = {flag, *flags.synonyms(flag)}
+        key = next((_RESERVED[one] for one in spellings if one in _RESERVED), None)
+        if key is not None:
+            yield ("args", index), f"{flag} is llmctl's to render; use the key {key}"
+        elif spellings & _OURS:
             yield ("args", index), f"{flag} is set by llmctl and cannot be changed"
         elif flag == "--api-key":
             yield ("args", index), "a key in argv shows in ps; use --api-key-file FILE"

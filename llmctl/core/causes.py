@@ -37,7 +37,7 @@ _KNOWN = (
     _known(
         r"cudaMalloc failed: out of memory|CUDA error: out of memory|hipMalloc"
         r"|ErrorOutOfDeviceMemory|Device memory allocation .* failed"
-        r"|failed to allocate (?:CUDA|ROCm|Vulkan|SYCL)\w* buffer"
+        r"|(?:failed|unable) to allocate (?:CUDA|ROCm|Vulkan|SYCL)\w* buffer"
         r"|requested buffer size exceeds device memory",
         "the GPU ran out of memory",
         _LESS,

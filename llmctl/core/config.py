@@ -1,5 +1,6 @@
 """Config: what config.yaml says about a box. Every key has a default that works."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
@@ -7,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from llmctl.core.document import Path, build
-from llmctl.core.words import DEFAULT_GROUP, NAME, RESIDENT
+from llmctl.core.words import DEFAULT_GROUP, NAME, RESIDENT, profile_of
 from llmctl.errors import ProfileError
 
 FIRST_PORT = 12340
@@ -113,10 +114,11 @@ def _is_absolute(path: str) -> bool:
     return path == "~" or path.startswith(("/", "~/", "$"))
 
 
+_UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]+\.(?:service|socket|target|slice|scope|timer|path|mount)")
+
+
 def _is_unit(name: str) -> bool:
-    stem, dot, kind = name.rpartition(".")
-    good = stem.replace("@", "").replace("\\", "").replace(":", "")
-    return bool(dot and good and kind.isalpha() and all(c.isalnum() or c in "._-" for c in good))
+    return _UNIT.fullmatch(name) is not None and profile_of(name) is None
 
 
 def require_group(config: Config, name: str, *, file: str) -> Group:

@@ -28,8 +28,12 @@ def _loader() -> Any:
     class Loader(base):  # type: ignore[misc]  # its base is chosen at run time
         yaml_implicit_resolvers: Mapping[str, object] = {}
 
+        def construct_object(self, node: Any, deep: bool = False) -> Any:  # noqa: ARG002, FBT001, FBT002  # PyYAML's signature
+            # Deep at once: an alias of what it is part of is refused then, and not built.
+            return super().construct_object(node, deep=True)
+
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: FBT001, FBT002  # PyYAML's signature
-            _refuse_twins(node)
+            _check_keys(node)
             return super().construct_mapping(node, deep=deep)
 
     for tag, pattern, first in _SCALARS:
@@ -46,17 +50,20 @@ _SCALARS = (
 )
 
 
-def _refuse_twins(node: Any) -> None:
-    """A key given twice is an error, where PyYAML would keep the last."""
+def _check_keys(node: Any) -> None:
+    """Keys are text, and each stands once: PyYAML would keep the last of two."""
     import yaml
 
     seen: set[object] = set()
-    for key, _ in node.value:
+    for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+        if not isinstance(key, yaml.ScalarNode):
+            raise yaml.MarkedYAMLError(problem="a key must be a word", problem_mark=key.start_mark)
         if key.value in seen:
             raise yaml.MarkedYAMLError(
                 problem=f"{key.value}: given twice", problem_mark=key.start_mark
             )
         seen.add(key.value)
+        key.tag = "tag:yaml.org,2002:str"
 
 
 def parse_yaml(text: str, *, file: str) -> Any:
@@ -69,7 +76,7 @@ def parse_yaml(text: str, *, file: str) -> Any:
         mark = error.problem_mark or error.context_mark
         where = f":{mark.line + 1}" if mark else ""
         raise ProfileError(f"{file}{where}: {error.problem or 'not valid YAML'}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, LookupError, RecursionError) as error:
         raise ProfileError(f"{file}: not valid YAML: {error}".splitlines()[0]) from None
 
 
@@ -125,7 +132,7 @@ def _struct(
         if field is None:
             problems.append(((str(key),), _unknown_key(str(key), list(fields))))
             continue
-        values[key] = _value(field.type, given, key, problems)
+        values[key] = _value(field.type, given, (key,), problems)
     problems.extend(
         ((name,), f"missing; expected {expects(field.type)}")
         for name, field in fields.items()
@@ -140,24 +147,43 @@ def fields_of(kind: type[msgspec.Struct]) -> Mapping[str, msgspec.structs.FieldI
     return {field.name: field for field in msgspec.structs.fields(kind)}
 
 
-def _value(kind: Any, given: Any, key: str, problems: list[tuple[Path, str]]) -> Any:
+def _value(kind: Any, given: Any, path: Path, problems: list[tuple[Path, str]]) -> Any:
+    items = _item_type(kind)
+    if items is not None and isinstance(given, dict):  # msgspec would not say which item
+        return {key: _value(items, one, (*path, key), problems) for key, one in given.items()}
     try:
         return msgspec.convert(given, kind)
     except msgspec.ValidationError as error:
         message, _, tail = str(error).partition(" - at `")
-        problems.append(_translate(message, (key, *_steps(tail)), given, expects(kind)))
+        steps = _steps(tail)
+        wanted = "" if steps else expects(kind)
+        found = show_value(_dig(given, steps))
+        problems.append(_translate(message, (*path, *steps), wanted, found))
         return None
 
 
-def _translate(message: str, path: Path, given: Any, wanted: str) -> tuple[Path, str]:
+def _item_type(kind: Any) -> Any:
+    """What the values of a dict are; None for any other type."""
+    plain = kind.__origin__ if hasattr(kind, "__metadata__") else kind
+    return plain.__args__[1] if getattr(plain, "__origin__", None) is dict else None
+
+
+def _translate(message: str, path: Path, wanted: str, found: str) -> tuple[Path, str]:
     """msgspec's words -> ours. Its messages: msgspec/_core.c, `ms_validation_error` and friends."""
     key = re.search(r"(unknown|missing required) field `([^`]+)`", message)
     if key:
         return (*path, key[2]), "unknown key" if key[1] == "unknown" else "missing"
-    if len(path) > 1 or not wanted:
-        words = re.search(r"Expected `([^`]+)`", message)
-        wanted = _in_words(words[1]) if words else f"{wanted} ({message.lower()})"
-    return path, f"expected {wanted}, got {show_value(_dig(given, path[1:]))}"
+    words = re.search(r"Expected `([^`]+)`(?: (of length )?([<>]=?) (\S+))?", message)
+    if not wanted:
+        wanted = _in_words(words[1]) + _bound(*words.groups()[1:]) if words else message.lower()
+    return path, f"expected {wanted}, got {found}"
+
+
+def _bound(length: str | None, sign: str | None, number: str | None) -> str:
+    if sign is None:
+        return ""
+    of = "length " if length else ""
+    return f" ({of}at {'least' if sign[0] == '>' else 'most'} {number})"
 
 
 def _in_words(types: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import msgspec
 
 REMOVED = "the argument has been removed"
-_NAME = re.compile(r"-{1,2}[A-Za-z][A-Za-z0-9-]*")
+_NAME = re.compile(r"-{1,2}[A-Za-z][A-Za-z0-9.-]*")
 
 
 class Flags(msgspec.Struct, frozen=True):
@@ -24,6 +24,11 @@ class Flags(msgspec.Struct, frozen=True):
     def first(self, *spellings: str) -> str | None:
         """The first of `spellings` that this build has."""
         return next((flag for flag in spellings if flag in self), None)
+
+    def synonyms(self, flag: str) -> frozenset[str]:
+        """Other spellings of a flag: one entry of the help lists them all."""
+        text = self.help.get(flag)
+        return frozenset(one for one, its in self.help.items() if text and its == text) - {flag}
 
     def says(self, flag: str, word: str) -> bool:
         """The help of `flag` mentions `word` as a whole word."""

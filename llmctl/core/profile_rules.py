@@ -31,9 +31,9 @@ def complaints(profile: "Profile") -> list[Complaint]:
 
 def _kv(profile: "Profile") -> Iterator[Complaint]:
     kv = profile.kv_types
-    for which, kind in (("k", kv.k), ("v", kv.v)):
+    named = {("kv", "k"): kv.k, ("kv", "v"): kv.v}
+    for path, kind in {("kv",): kv.k}.items() if isinstance(profile.kv, str) else named.items():
         if kind not in KV_TYPES:
-            path = ("kv", which) if not isinstance(profile.kv, str) else ("kv",)
             yield path, f'expected one of {", ".join(KV_TYPES)}, got "{kind}"'
     if kv.k != kv.v and not profile.allow_mixed_kv:
         yield ("kv",), f"k is {kv.k} and v is {kv.v}: {MIXED_KV}"
@@ -67,10 +67,12 @@ def _draft(profile: "Profile") -> Iterator[Complaint]:
 
 def _text(profile: "Profile") -> Iterator[Complaint]:
     """What execve(2) and systemd cannot carry; systemd.exec(5) on Environment=."""
-    paths = (("model", profile.model), ("mmproj", profile.mmproj or ""), ("draft", profile.draft))
-    for key, value in paths:
-        if isinstance(value, str) and "\0" in value:
-            yield (key,), "holds a NUL character, which no path can"
+    draft = profile.draft
+    paths: dict[Path, str] = {("model",): profile.model, ("mmproj",): profile.mmproj or ""}
+    paths |= {("draft",): draft} if isinstance(draft, str) else {("draft", "model"): draft.model}
+    for path, value in paths.items():
+        if "\0" in value:
+            yield path, "holds a NUL character, which no path can"
     for index, word in enumerate(profile.args):
         if "\0" in str(word):
             yield ("args", index), "holds a NUL character, which no argument can"

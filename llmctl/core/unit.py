@@ -141,8 +141,8 @@ def read_header(text: str | None) -> Header:
     if not mark:
         return Header(Owner.FOREIGN)
     facts = dict(line.split("=", 1) for line in section.splitlines() if "=" in line)
-    unsigned = text.rpartition("Text=")[0]
-    owner = Owner.OURS if facts.get("Text") == _digest(unsigned) else Owner.EDITED
+    unsigned, _, rest = text.rpartition("Text=")
+    owner = Owner.OURS if rest == f"{_digest(unsigned)}\n" else Owner.EDITED
     return Header(owner, facts.get("Profile"), facts.get("Group"), facts.get("Source"))
 
 

@@ -35,7 +35,7 @@ def _tail(box: Box, path: str, lines: int) -> list[str]:
         text = box.host.read(path, start=start).decode(errors="replace")
     except (FileNotFoundError, HostError):
         return []
-    return text.splitlines()[-lines:]
+    return text.splitlines()[-lines:] if lines else []
 
 
 def evidence(box: Box, status: UnitStatus, clock: Clock) -> list[str]:

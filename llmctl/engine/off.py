@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from llmctl.core.progress import Report, Waiting
+from llmctl.core.unit import Owner, read_header
 from llmctl.core.words import RESIDENT, profile_of
 from llmctl.engine.box import Box
 from llmctl.engine.clock import Clock
@@ -29,10 +30,15 @@ def units_of(box: Box, group: str | None, *, everything: bool) -> tuple[str, ...
     if group is not None and group not in box.store.config.groups:
         known = ", ".join(sorted(box.store.config.groups))
         raise UsageError(f"there is no group {group}; there is {known}.")
-    groups = {unit: box.store.unit_group(unit) for unit in lively}
+    groups = {unit: box.store.unit_group(unit) for unit in lively if _is_ours(box, unit)}
     return tuple(
         unit for unit, its in groups.items() if (its == group if group else its != RESIDENT)
     )
+
+
+def _is_ours(box: Box, unit: str) -> bool:
+    """A hand-made unit of such a name is in no group of ours."""
+    return read_header(box.store.unit_text(unit)).owner is not Owner.FOREIGN
 
 
 def off(box: Box, units: Sequence[str], *, clock: Clock, report: Report, timeout: float) -> Stopped:

@@ -123,7 +123,7 @@ class LocalHost:
         """See Host."""
         try:
             with os.scandir(path) as found:
-                entries = [_entry(one.name, one.stat()) for one in found if _exists(one)]
+                entries = [entry for one in found if (entry := self.stat(one.path)) is not None]
         except (FileNotFoundError, NotADirectoryError):
             return ()
         except OSError as error:
@@ -180,10 +180,6 @@ def _user_name() -> str:
 
 def _entry(name: str, facts: os.stat_result) -> Entry:
     return Entry(name, facts.st_size, facts.st_mtime_ns, stat.S_ISDIR(facts.st_mode))
-
-
-def _exists(one: "os.DirEntry[str]") -> bool:
-    return not one.is_symlink() or Path(one.path).exists()
 
 
 def _sync_directory(path: Path) -> None:

@@ -104,7 +104,9 @@ class Store:
     @cached_property
     def _files(self) -> Mapping[str, Entry]:
         found = ((PurePosixPath(entry.name), entry) for entry in self.host.list(self.profiles_dir))
-        return {path.stem: entry for path, entry in found if path.suffix == ".yaml"}
+        return {
+            path.stem: entry for path, entry in found if path.suffix == ".yaml" and not entry.is_dir
+        }
 
     @property
     def strays(self) -> tuple[str, ...]:
@@ -150,6 +152,8 @@ class Store:
             profile = parse_profile(raw, name=name, file=file)
         except ProfileError as error:
             return Loaded(name, _group_of(raw), error=error)
+        except HostError as error:
+            return Loaded(name, DEFAULT_GROUP, error=ProfileError(error.message, hint=error.hint))
         except FileNotFoundError:  # removed since it was listed
             return Loaded(name, DEFAULT_GROUP, error=self._unknown(name))
         return Loaded(name, profile.group, profile)

@@ -148,7 +148,7 @@ class FakeHost:
         if path in self._dirs:
             return Entry(name, 4096, 0, is_dir=True)
         file = self._files.get(path)
-        return file and Entry(name, len(file.data), file.mtime_ns, is_dir=False)
+        return None if file is None else Entry(name, len(file.data), file.mtime_ns, is_dir=False)
 
     def list(self, path: str) -> tuple[Entry, ...]:
         """See Host."""

@@ -102,7 +102,7 @@ class World:
         """A unit as systemctl shows it."""
         return self._unit(name).status
 
-    def set(self, name: str, status: UnitStatus) -> None:
+    def shows(self, name: str, status: UnitStatus) -> None:
         """Have systemctl show a unit so."""
         self._unit(name).status = status
 
@@ -213,8 +213,8 @@ class World:
         return server
 
     def _port(self, name: str) -> int:
-        words = values(self._text(name), "ExecStart")[0].split()
-        return int(words[words.index("--port") + 1])
+        words = " ".join(values(self._text(name), "ExecStart")).split()
+        return int(words[words.index("--port") + 1]) if "--port" in words else 0
 
     def _rivals(self, name: str) -> set[str]:
         theirs = {
@@ -255,7 +255,7 @@ class World:
                     self.stop(one)
             case "enable" | "disable":
                 for one in units:
-                    self.set(one, replace(self.unit(one), enabled=verb == "enable"))
+                    self.shows(one, replace(self.unit(one), enabled=verb == "enable"))
             case _:
                 pass
         return Output()
@@ -289,7 +289,8 @@ def format_show(one: UnitStatus) -> str:
     """A block of `systemctl show`, as systemd 252 prints it."""
     memory = "[not set]" if one.memory_bytes is None else one.memory_bytes
     facts = {
-        "MainPID": one.pid, "ExecMainPID": one.last_pid, "Result": one.result, "NRestarts": one.restarts,
+        "MainPID": one.pid, "ExecMainPID": one.last_pid, "Result": one.result,
+        "NRestarts": one.restarts,
         "ExecMainCode": one.exit_code, "ExecMainStatus": one.exit_status, "MemoryCurrent": memory,
         "Id": one.unit, "LoadState": one.load, "ActiveState": one.active, "SubState": one.sub,
         "FragmentPath": one.path, "UnitFileState": "enabled" if one.enabled else "disabled",

@@ -30,21 +30,21 @@ GPU, RAM, CORRUPT = "the GPU ran out of memory", "the box ran out of memory", "i
         ("error: invalid argument: --mlock", "does not know the flag --mlock"),
         ("the argument has been removed. use --spec-draft-n-max instead", "use --spec-draft-n-max"),
         ('error while handling argument "-c": stoi', "refused the value of -c (stoi)"),
-        ("couldn't bind HTTP server socket, hostname: 127.0.0.1, port: 12340", "port 12340 is taken"),
+        ("couldn't bind HTTP server socket, hostname: 127.0.0.1, port: 12340", "12340 is taken"),
         ("gguf_init_from_file: failed to open GGUF file '/m/x.gguf' (No such file or directory)",
          "/m/x.gguf cannot be opened (No such file or directory)"),
         ("error: failed to open x: Permission denied", "cannot be opened (Permission denied)"),
         ("gguf_init_from_file_impl: invalid magic characters: 'abcd', expected 'GGUF'", CORRUPT),
-        ("llama_model_load: error loading model: tensor 'output.weight' data is not within the file "
-         "bounds, model is corrupted or incomplete", CORRUPT),
+        ("llama_model_load: error loading model: tensor 'output.weight' data is not within the "
+         "file bounds, model is corrupted or incomplete", CORRUPT),
         ("gguf_init_from_file_impl: failed to read key-value pairs", CORRUPT),
         ("error loading model architecture: unknown model architecture: 'qwen9'", "too old for the "
          "architecture qwen9"),
         ("llama_init_from_model: V cache quantization requires flash_attn", "quantized V needs"),
         ("llama_init_from_model: quantized V cache requires flash_attn", "quantized V needs"),
-        ("llama_model_load_from_file_impl: no backends are loaded. hint: ...", "no backend library"),
-        ("/opt/x: error while loading shared libraries: libggml.so: cannot open shared object file: "
-         "No such file or directory", "library libggml.so is missing"),
+        ("llama_model_load_from_file_impl: no backends are loaded. x", "no backend"),
+        ("/opt/x: error while loading shared libraries: libggml.so: cannot open shared object "
+         "file: No such file or directory", "library libggml.so is missing"),
         ("srv load_model: failed to load model, '/m/x.gguf'", "the model could not be loaded"),
     ],
 )  # fmt: skip

@@ -26,7 +26,7 @@ def resident(name: str, port: int) -> Profile:
             sample("a", aliases=("x", "b")),
             [sample("b")],
             ("aliases", 1),
-            "b is a name of b already",
+            "of b already",
         ),
         (
             sample("a", aliases=("x",)),

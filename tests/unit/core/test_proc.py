@@ -37,7 +37,7 @@ def test_no_table_holds_no_listener() -> None:
     ("cgroup", "unit"),
     [
         (
-            "0::/user.slice/user-1000.slice/user@1000.service/llm.slice/llm-a.service\n",
+            "0::/user.slice/user@1000.service/llm.slice/llm-a.service\n",
             "llm-a.service",
         ),
         ("0::/user.slice/user-1000.slice/session-3.scope\n", "session-3.scope"),

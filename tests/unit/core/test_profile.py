@@ -123,7 +123,7 @@ def test_a_value_is_taken_as_written(text: str, key: str, value: object) -> None
         ("sampling: {temprature: 1}", "sampling.temprature: unknown key"),
         ("args: --foo", "args: expected a list of words"),
         ("args: [0.5]", "args[0]: expected "),
-        ("env: {A: 0.5}", "env: expected names with text or whole numbers"),
+        ("env: {A: 0.5}", "env.A: expected a whole number or text, got 0.5"),
         ("model: ''", "model: expected the path of a GGUF file"),
         ("name: other", "name: unknown key"),
         ("n_ctx: 4096", "n_ctx: unknown key; did you mean ctx?"),

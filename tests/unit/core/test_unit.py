@@ -18,6 +18,7 @@ from llmctl.core.unit import (
     UnitFile,
     context,
     exec_start,
+    process_of,
     quote,
     read_header,
     render_unit,
@@ -63,7 +64,7 @@ def test_systemd_executes_the_words_it_was_given(words: list[str]) -> None:
 def test_systemd_sets_the_environment_it_was_given(env: dict[str, str]) -> None:
     text = rendered("coder", environment=env).text
     found = dict(assignment(one) for one in values(text, "Environment"))
-    assert {key: value for key, value in found.items() if key != "LLMCTL_SOURCE"} == env
+    assert {key: value for key, value in found.items() if key != "LLMCTL_PROCESS"} == env
 
 
 @pytest.mark.parametrize("text", ["%n", "$HOME", '"open', "\\q", "a ; b"])
@@ -79,10 +80,7 @@ def test_a_plain_word_stays_readable(word: str) -> None:
 
 def test_a_flag_and_its_value_stay_on_one_line() -> None:
     text = exec_start(["/b", *itertools.chain(*((f"--flag{n}", f"value{n}") for n in range(20)))])
-    lines = text.split("\n")
-    assert all(
-        f"--flag{n} value{n}" in line for n in range(20) for line in lines if f"g{n} " in line
-    )
+    assert all(f" --flag{n} value{n} " in f" {text} " for n in range(20))
 
 
 def test_the_program_stands_on_a_line_of_its_own() -> None:
@@ -168,12 +166,33 @@ def test_a_unit_says(key: str, value: list[str]) -> None:
 
 def test_output_goes_to_a_file_when_there_is_one() -> None:
     text = rendered("coder", log_file="/home/a b/100%/x.log").text
-    assert values(text, "StandardOutput") == ["truncate:/home/a b/100%%/x.log"]
+    assert values(text, "StandardOutput") == ["append:/home/a b/100%%/x.log"]
 
 
-def test_a_process_can_be_asked_which_text_it_was_started_from() -> None:
-    text = rendered("coder").text
-    assert f"LLMCTL_SOURCE={read_header(text).source}" in values(text, "Environment")
+def process(name: str, argv: tuple[str, ...] = ("/b",), **place: object) -> str:
+    words = values(rendered(name, argv, **place).text, "Environment")
+    return dict(assignment(one) for one in words)["LLMCTL_PROCESS"]
+
+
+def test_a_process_carries_the_digest_of_its_own_argv() -> None:
+    assert process("coder") != process("coder", ("/b", "--verbose"))
+
+
+def test_a_process_carries_the_digest_of_its_own_environment() -> None:
+    assert process("coder") != process("coder", environment={"A": 1})
+
+
+def test_an_installed_text_tells_which_process_it_starts() -> None:
+    assert process_of(rendered("coder").text) == process("coder")
+
+
+@pytest.mark.parametrize("text", [None, "", "[Service]\nExecStart=/theirs\n"])
+def test_any_other_text_starts_no_process_that_is_known(text: str | None) -> None:
+    assert process_of(text) is None
+
+
+def test_a_new_rival_makes_no_other_process() -> None:
+    assert process("coder") == process("coder", rivals=("llm-new.service",))
 
 
 def test_a_server_listens_on_loopback_only() -> None:

@@ -78,3 +78,12 @@ def test_a_crash_is_told_of_the_run_that_died_and_not_of_the_next() -> None:
 def test_a_failure_from_before_is_not_ours() -> None:
     old_failure = UnitStatus("u", active="failed", sub="failed", invocation="old", job=7)
     assert judged(Watch(old_failure), old_failure) is Phase.QUEUED
+
+
+@pytest.mark.parametrize(
+    ("code", "fresh", "itself"), [(1, True, True), (2, True, False), (1, False, False)]
+)
+def test_a_server_that_exits_is_told_from_one_that_is_stopped(
+    code: int, fresh: bool, itself: bool
+) -> None:
+    assert Gone(UnitStatus("u", exit_code=code), fresh=fresh).by_itself is itself

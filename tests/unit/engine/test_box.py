@@ -1,0 +1,149 @@
+"""engine/box.py: a profile with its place on a box."""
+
+from __future__ import annotations
+
+import pytest
+from support.fakes import Output
+from support.systemd_syntax import assignment, values
+from support.world import CONFIG_DIR, HELP, UNIT_DIR, World
+
+from llmctl.core.unit import read_header
+from llmctl.errors import ProfileError
+
+A = "llm-a.service"
+
+
+def make_world() -> World:
+    world = World()
+    for name in ("a", "b"):
+        world.profile(name)
+    return world
+
+
+def test_members_of_a_group_share_its_port() -> None:
+    box = make_world().box
+    assert [box.resolve(name).place.port for name in ("a", "b")] == [12340, 12340]
+
+
+def test_a_resident_has_its_own_port() -> None:
+    world = make_world()
+    world.profile("r", "group: none\nport: 12400")
+    assert world.box.resolve("r").place.port == 12400
+
+
+def test_a_broken_member_is_still_a_rival() -> None:
+    world = make_world()
+    world.profile("b", "ctx: nonsense")
+    assert world.box.resolve("a").place.rivals == ("llm-b.service",)
+
+
+def test_a_member_that_is_no_yaml_is_a_rival_in_the_default_group() -> None:
+    world = make_world()
+    world.host.put(f"{CONFIG_DIR}/profiles/b.yaml", "a: [")
+    assert world.box.resolve("a").place.rivals == ("llm-b.service",)
+
+
+def test_members_of_another_group_are_no_rivals() -> None:
+    world = make_world()
+    world.config("groups: {gpu: {port: 12340}, vision: {port: 12360}}")
+    world.profile("v", "group: vision")
+    assert world.box.resolve("v").place.rivals == ()
+
+
+def test_foreign_units_of_the_group_are_excluded() -> None:
+    world = make_world()
+    world.config("groups: {gpu: {port: 12340, conflicts: [ollama.service]}}")
+    assert world.box.resolve("a").place.foreign == ("ollama.service",)
+
+
+def test_an_unknown_group_is_refused_with_what_to_type() -> None:
+    world = make_world()
+    world.profile("v", "group: vision")
+    with pytest.raises(ProfileError, match="group: vision is not a group") as caught:
+        world.box.resolve("v")
+    assert "groups: {vision: {port: 12360}}" in str(caught.value.hint)
+
+
+def test_an_unknown_binary_is_refused_with_what_to_type() -> None:
+    world = make_world()
+    world.profile("v", "binary: tq3")
+    with pytest.raises(ProfileError, match=r"config\.yaml has no tq3; it has upstream") as caught:
+        world.box.resolve("v")
+    assert "binaries: {tq3: /path/to/llama-server}" in str(caught.value.hint)
+
+
+def test_a_binary_that_is_not_there_is_refused_with_its_path() -> None:
+    world = make_world()
+    world.config("binaries: {upstream: /opt/none}")
+    with pytest.raises(ProfileError, match="/opt/none is not an executable file on box"):
+        world.box.resolve("a")
+
+
+def test_all_complaints_of_flags_and_neighbours_come_at_once() -> None:
+    world = make_world()
+    world.profile("a", "aliases: [b]\nargs: [--port, 1]")
+    with pytest.raises(ProfileError) as caught:
+        world.box.resolve("a")
+    assert len(caught.value.problems) == 2
+
+
+def test_the_environment_is_the_binarys_and_then_the_profiles() -> None:
+    world = make_world()
+    world.config("binaries: {upstream: {path: llama-server, env: {A: 1, B: 1}}}")
+    world.host.install("/usr/bin/env", lambda _: Output(stdout=HELP))
+    world.profile("a", "env: {B: 2}")
+    box = world.box
+    found = values(box.render(box.resolve("a")).text, "Environment")
+    environment = dict(assignment(one) for one in found)
+    assert {key: environment[key] for key in "AB"} == {"A": "1", "B": "2"}
+
+
+def test_an_installed_unit_that_is_current_is_taken_as_it_is() -> None:
+    world = make_world()
+    box = world.box
+    text = box.render(box.resolve("a")).text.replace("RestartSec=5", "RestartSec=9")
+    world.host.put(f"{UNIT_DIR}/{A}", text)
+    assert box.render(box.resolve("a")).text == text
+
+
+def test_a_unit_can_be_rendered_whatever_is_installed() -> None:
+    world = make_world()
+    box = world.box
+    text = box.render(box.resolve("a")).text
+    world.host.put(f"{UNIT_DIR}/{A}", text.replace("RestartSec=5", "RestartSec=9"))
+    assert box.render_anew(box.resolve("a")).text == text
+
+
+def test_a_resolved_profile_knows_the_digest_that_its_unit_will_carry() -> None:
+    box = make_world().box
+    resolved = box.resolve("a")
+    assert read_header(box.render(resolved).text).source == resolved.source
+
+
+def test_a_process_that_is_gone_has_no_digest() -> None:
+    box = make_world().box
+    assert (box.running_process(0), box.running_process(77)) == (None, None)
+
+
+def test_an_unreadable_process_is_like_one_that_is_gone() -> None:
+    world = make_world()
+    world.host.put("/proc/77/environ", b"LLMCTL_PROCESS=x")
+    world.host.failing["/proc/77/environ"] = "Permission denied"
+    assert world.box.running_process(77) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("", None),
+        ("env: {LLAMA_API_KEY: 'one,two'}", "one"),
+        ("args: [--api-key-file, /keys]", "from-file"),
+        ("args: [--api-key-file, /none]", None),
+    ],
+)
+def test_the_key_of_a_server_is_found(text: str, key: str | None) -> None:
+    world = make_world()
+    world.host.put("/keys", "# ours\n\n from-file \nother\n")
+    world.profile("a", text)
+    box = world.box
+    assert box.api_key(box.store.profile("a")) == key
