@@ -171,7 +171,7 @@ class Systemd:
         result = self._run(*argv)
         if not result.ok:
             raise HostError(
-                f"{' '.join(argv[:3])} failed: {_last(result.stderr)}",
+                f"{' '.join(argv[:3])} failed: {_telling(result.stderr)}",
                 hint=f"See `systemctl --user status` on {self._host.name}.",
             )
         return result
@@ -189,8 +189,10 @@ class Systemd:
         return result
 
 
-def _last(stderr: str) -> str:
-    return (stderr.strip().splitlines() or ["no reason given"])[-1]
+def _telling(stderr: str) -> str:
+    """What systemctl says of a failure, without where to read more."""
+    lines = [line for line in stderr.splitlines() if line.strip() and not line.startswith("See ")]
+    return lines[-1] if lines else "no reason given"
 
 
 def _no_manager(host: Host) -> HostError:

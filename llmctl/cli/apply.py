@@ -52,7 +52,7 @@ def apply(
     else:
         _show(box, changes, check=check)
     broken = [one.error for one in changes if one.error] + [
-        _foreign(box, one) for one in changes if one.kind is Kind.FOREIGN
+        box.not_ours(one.unit) for one in changes if one.kind is Kind.FOREIGN
     ]
     if broken and not json:
         problems = [problem for error in broken for problem in error.problems]
@@ -61,14 +61,6 @@ def apply(
         raise typer.Exit(ProfileError.exit_status)
     if check and any(one.is_pending for one in changes):
         raise typer.Exit(STALE)
-
-
-def _foreign(box: Box, change: Change) -> ProfileError:
-    path = box.store.unit_path(change.unit)
-    return ProfileError(
-        f"{path} was not written by llmctl, so it is left alone.",
-        hint="Rename the profile, or move that file away.",
-    )
 
 
 def _facts(change: Change) -> dict[str, object]:

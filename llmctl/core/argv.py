@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from llmctl.core.flags import Flags
-from llmctl.core.profile import Draft, Profile
+from llmctl.core.profile import Profile
+from llmctl.core.profile_parts import Draft
 from llmctl.core.profile_rules import Complaint
 
 LOOPBACK = "127.0.0.1"

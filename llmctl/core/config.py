@@ -15,6 +15,11 @@ FIRST_PORT = 12340
 """Instance i of a group listens on 127.0.0.1, the group's port + i."""
 
 
+# config_parse_exec() refuses what string_is_safe() does (systemd, src/core/load-fragment.c), and
+# `$` would be expanded in argv[0].
+UNSAFE_IN_PROGRAM = re.compile(r"""[\x00-\x1f\x7f"'\\$]""")
+
+
 class Binary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A llama-server build: where it is, and what environment it needs."""
 
@@ -100,8 +105,8 @@ def _complaints(config: Config) -> Iterator[tuple[Path, str]]:
                 yield path, f'expected a unit such as ollama.service, got "{unit}"'
     for name in config.binaries:
         binary = config.binary(name)
-        if binary and any(sign in binary.path for sign in "$\0\n"):
-            yield ("binaries", name), "a path with $, a newline or NUL cannot start a unit"
+        if binary and (sign := UNSAFE_IN_PROGRAM.search(binary.path)):
+            yield ("binaries", name), f"a path with {sign[0]!r} cannot start a unit"
         elif binary and "/" in binary.path and not _is_absolute(binary.path):
             yield ("binaries", name), f"{binary.path} is relative: begin it with / or ~/"
     paths = {"models_dir": config.models_dir, "unit_dir": config.unit_dir or "/"}

@@ -11,9 +11,14 @@ def clashes(profile: Profile, others: Iterable[Profile], config: Config) -> Iter
     """What `profile` takes that is another's; the same complaint stands at the other one."""
     rest = [one for one in others if one.name != profile.name]
     names = {name: one.name for one in rest for name in (one.name, *one.aliases)}
+    names[profile.name] = profile.name
     for index, alias in enumerate(profile.aliases):
         if alias in names:
             yield ("aliases", index), f"{alias} is a name of {names[alias]} already"
+        names[alias] = profile.name
+    for index, other in enumerate(profile.fallback):
+        if names.get(other, profile.name) == profile.name:
+            yield ("fallback", index), f"there is no other profile {other}"
     if profile.port is not None:
         yield from _port_clashes(profile.port, rest, config)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from llmctl.core.unit import Owner, UnitFile, read_header
+from llmctl.core.unit import Owner, UnitFile, process_of, read_header
 
 
 class WriteUnit(msgspec.Struct, frozen=True):
@@ -75,13 +75,15 @@ class Observed(msgspec.Struct, frozen=True):
     where there is none. active: members that are up, the wanted one first; foreign: foreign units
     that are. running: digest of the process that the wanted unit runs. previous_text: the text
     that the first active member's process was started from, None when it is not known (any more).
-    needs_reload: the wanted unit's file changed since systemd read it.
+    kept: the text that the wanted unit was last ready with. needs_reload: its file changed since
+    systemd read it.
     """
 
     texts: Mapping[str, str | None]
     active: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()
     running: str | None = None
+    kept: str | None = None
     previous_text: str | None = None
     needs_reload: bool = False
 
@@ -112,7 +114,16 @@ def _is_outdated(wanted: Wanted, observed: Observed) -> bool:
     """
     if read_header(observed.texts.get(wanted.unit.name)).owner is Owner.EDITED:
         return observed.needs_reload
-    return observed.running != wanted.process
+    return runs_otherwise(observed.running, wanted.process, kept=observed.kept)
+
+
+def runs_otherwise(running: str | None, process: str, *, kept: str | None) -> bool:
+    """A process with the digest `running` is not the one that a rendered unit starts.
+
+    An edit by hand leaves the digest as it was; the text kept from then tells.
+    """
+    edited = read_header(kept).owner is Owner.EDITED and process_of(kept) == running
+    return running != process or edited
 
 
 def plan_writes(

@@ -4,59 +4,28 @@ The struct is the one definition: it parses, it refuses the unknown, `llmctl sch
 reference in docs/ are made from its annotations (`title` is what complaints expect).
 """
 
-import re
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from llmctl.core.document import build
+from llmctl.core.profile_parts import (
+    MOST,
+    Auto,
+    Count,
+    Draft,
+    Duration,
+    KvTypes,
+    Replicas,
+    Sampling,
+    Text,
+    Zero,
+    seconds,
+)
 from llmctl.core.profile_rules import complaints
 from llmctl.core.words import DEFAULT_GROUP, NAME, RESIDENT
 from llmctl.errors import ProfileError
-
-Auto = Literal["auto"]
-_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-class KvTypes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Types of the K and the V cache, as llama-server's -ctk and -ctv name them."""
-
-    k: str
-    v: str
-
-
-class Replicas(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How many instances may run, and when an idle one stops."""
-
-    max: Annotated[int, Meta(ge=1, le=64)] = 1
-    idle_timeout: Annotated[str, Meta(pattern=r"^\d+(ms|s|m|h)$")] = "10m"
-
-
-class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A draft model for speculative decoding, and how many tokens it drafts at a time."""
-
-    model: str
-    n_max: Annotated[int, Meta(ge=1, le=256)] = 8
-
-
-class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The server's defaults for requests that say nothing themselves."""
-
-    temperature: Annotated[float, Meta(ge=0)] | None = None
-    top_k: Annotated[int, Meta(ge=0)] | None = None
-    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    repeat_penalty: float | None = None
-    seed: int | None = None
-
-
-_Count = Annotated[int, Meta(ge=1)]
-_Zero = Annotated[int, Meta(ge=0)]
-_Text = Annotated[str, Meta(min_length=1)]
-_Duration = Annotated[str, Meta(pattern=r"^\d+(ms|s|m|h)$")]
 
 
 class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -64,7 +33,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     name: str
     model: Annotated[
-        _Text,
+        Text,
         Meta(
             title="the path of a GGUF file",
             description=(
@@ -75,7 +44,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         ),
     ]
     binary: Annotated[
-        _Text,
+        Text,
         Meta(
             title="the name of a binary in config.yaml",
             description="The llama-server build that runs it.",
@@ -83,7 +52,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         ),
     ] = "upstream"
     group: Annotated[
-        _Text,
+        Text,
         Meta(
             title="the name of a group, or none",
             description=(
@@ -102,7 +71,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         ),
     ] = None
     aliases: Annotated[
-        tuple[_Text, ...],
+        tuple[Text, ...],
         Meta(
             title="a list of names",
             description="Further names that clients may send.",
@@ -110,7 +79,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         ),
     ] = ()
     ctx: Annotated[
-        Annotated[int, Meta(ge=256)] | Auto,
+        Annotated[int, Meta(ge=256, le=MOST)] | Auto,
         Meta(
             title="a whole number of tokens (at least 256), or auto",
             description="Context size in tokens.",
@@ -118,7 +87,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         ),
     ] = "auto"
     kv: Annotated[
-        _Text | KvTypes,
+        Text | KvTypes,
         Meta(
             title="a type such as f16, q8_0 or q4_0, or {k: TYPE, v: TYPE}",
             description="Type of the KV cache. Quantized V needs flash attention.",
@@ -134,7 +103,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         ),
     ] = False
     gpu_layers: Annotated[
-        _Zero | Literal["auto", "all"],
+        Zero | Literal["auto", "all"],
         Meta(
             title="auto, all, or a whole number of layers",
             description="Layers on the GPUs.",
@@ -142,7 +111,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         ),
     ] = "auto"
     n_cpu_moe: Annotated[
-        _Zero | Auto,
+        Zero | Auto,
         Meta(
             title="a whole number of layers, or auto",
             description="Experts of the first N layers stay in host memory.",
@@ -150,7 +119,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         ),
     ] = "auto"
     tensor_split: Annotated[
-        tuple[_Zero, ...] | Auto,
+        tuple[Zero, ...] | Auto,
         Meta(
             title="a list of whole numbers, one per device, or auto",
             description="Units per device, in llama.cpp's own device order.",
@@ -158,7 +127,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         ),
     ] = "auto"
     devices: Annotated[
-        tuple[_Text, ...] | Auto,
+        tuple[Text, ...] | Auto,
         Meta(
             title="a list of device names, or auto",
             description="Devices to use, named as the binary's `--list-devices` names them.",
@@ -170,7 +139,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         Meta(title="on, off or auto", description="Flash attention.", examples=["on"]),
     ] = "on"
     parallel: Annotated[
-        _Count,
+        Count,
         Meta(
             title="a whole number, at least 1",
             description="Slots: requests served at once.",
@@ -178,11 +147,11 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         ),
     ] = 1
     batch: Annotated[
-        _Count,
+        Count,
         Meta(title="a whole number of tokens", description="Logical batch size.", examples=[2048]),
     ] = 2048
     ubatch: Annotated[
-        _Count,
+        Count,
         Meta(
             title="a whole number of tokens",
             description="Physical batch size; more is faster and larger.",
@@ -190,7 +159,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         ),
     ] = 512
     threads: Annotated[
-        _Count | None,
+        Count | None,
         Meta(
             title="a whole number, at least 1",
             description="CPU threads; llama-server's own choice when not given.",
@@ -206,7 +175,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         ),
     ] = Replicas()
     draft: Annotated[
-        _Text | Draft,
+        Text | Draft,
         Meta(
             title="off, auto, mtp, ngram, a GGUF file, or {model: FILE, n_max: N}",
             description="Speculative decoding.",
@@ -214,7 +183,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         ),
     ] = "off"
     mmproj: Annotated[
-        _Text | None,
+        Text | None,
         Meta(
             title="the path of a GGUF file",
             description="Multimodal projector; a path as `model`'s, or beside the model.",
@@ -230,7 +199,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         ),
     ] = Sampling()
     fallback: Annotated[
-        tuple[_Text, ...],
+        tuple[Text, ...],
         Meta(
             title="a list of profile names",
             description="Who answers if this one cannot.",
@@ -238,7 +207,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         ),
     ] = ()
     stop_timeout: Annotated[
-        _Duration,
+        Duration,
         Meta(
             title="a time such as 30s or 2m",
             description="How long a stop may take before systemd kills the server.",
@@ -276,12 +245,6 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     def stop_timeout_s(self) -> float:
         """`stop_timeout` in seconds."""
         return seconds(self.stop_timeout)
-
-
-def seconds(text: str) -> float:
-    """`500ms`, `30s`, `10m`, `2h` -> seconds. The text has passed the profile's pattern."""
-    number, unit = re.fullmatch(r"(\d+)(ms|s|m|h)", text).groups()  # type: ignore[union-attr]
-    return int(number) * _UNITS_S[unit]
 
 
 def parse_profile(raw: Any, *, name: str, file: str) -> Profile:

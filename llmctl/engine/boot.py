@@ -7,7 +7,6 @@ from llmctl.core.words import profile_of, unit_name
 from llmctl.engine.apply import carry_out, plan_apply
 from llmctl.engine.box import Box
 from llmctl.engine.status import require_known
-from llmctl.errors import ProfileError
 
 
 class Enabled(msgspec.Struct, frozen=True):
@@ -23,8 +22,7 @@ def enable(box: Box, name: str) -> Enabled:
     resolved = box.resolve(name)
     carry_out(box, plan_apply(box, [name]))
     if read_header(box.store.unit_text(resolved.unit)).owner is Owner.FOREIGN:
-        path = box.store.unit_path(resolved.unit)
-        raise ProfileError(f"{path} was not written by llmctl, so it is left alone.")
+        raise box.not_ours(resolved.unit)
     others = [one.unit for one in box.systemd.status(resolved.place.rivals) if one.enabled]
     if others:
         box.systemd.disable(others)

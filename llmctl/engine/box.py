@@ -81,8 +81,10 @@ class Box:
         return template("llm.service")
 
     def members(self, group: str) -> tuple[str, ...]:
-        """Profiles of a group, by name; broken ones too, since their units may run."""
-        return tuple(name for name, one in self.store.profiles.items() if one.group == group)
+        """Profiles of a group, by name; broken ones too, and gone ones whose units may run."""
+        found = [name for name, one in self.store.profiles.items() if one.group == group]
+        found += [name for name, its in self.store.orphans.items() if its == group]
+        return tuple(sorted(found))
 
     def port(self, profile: Profile) -> int:
         """Where the profile's first instance listens."""
@@ -146,6 +148,18 @@ class Box:
         if installed is not None and read_header(installed).source == source_digest(text, {}):
             return UnitFile(SLICE, installed)
         return slice_file(text, version=__version__)
+
+    def not_ours(self, unit: str) -> ProfileError:
+        """The refusal to touch a unit file that llmctl did not write."""
+        path = self.store.unit_path(unit)
+        if not self.store.unit_text(unit):  # a link to /dev/null
+            return ProfileError(
+                f"{unit} is masked: {path} is empty.", hint=f"systemctl --user unmask {unit}"
+            )
+        return ProfileError(
+            f"{path} was not written by llmctl, so it is left alone.",
+            hint="Rename the profile, or move that file away.",
+        )
 
     def running_process(self, pid: int) -> str | None:
         """The digest that a running process was started with."""

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from llmctl.core.plan import runs_otherwise
 from llmctl.core.proc import parse_rss_bytes, uptime_s
 from llmctl.core.profile import Profile
 from llmctl.core.state import Answer, Health, State, UnitStatus, model_state
@@ -115,6 +116,8 @@ def _notes(box: Box, status: UnitStatus, profile: Profile | None, answer: Answer
     """What a person should know of a unit that is up or failed."""
     if answer.health is Health.READY and profile and not answer.is_from(profile.name):
         yield f"its port answers as {answer.alias}"
+    if status.active == "deactivating":
+        yield "it is stopping, and holds its port and memory until then"
     if status.has_failed:
         yield f"failed: {status.result}" + (
             f", restarts: {status.restarts}" * bool(status.restarts)
@@ -130,7 +133,11 @@ def _notes(box: Box, status: UnitStatus, profile: Profile | None, answer: Answer
     header = read_header(box.store.unit_text(resolved.unit))
     if header.owner is Owner.EDITED:
         yield "its unit was edited by hand"
-    elif status.pid and box.running_process(status.pid) != resolved.process:
+    elif status.pid and runs_otherwise(
+        box.running_process(status.pid),
+        resolved.process,
+        kept=box.store.kept_text(resolved.unit),
+    ):
         yield f"runs with older settings: llmctl switch {profile.name}"
     elif header.source != resolved.source:
         yield "its unit is stale: llmctl apply"

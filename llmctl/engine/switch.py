@@ -20,7 +20,7 @@ from llmctl.engine.box import Box
 from llmctl.engine.clock import Clock
 from llmctl.engine.execute import Executor
 from llmctl.engine.rollback import Rollback
-from llmctl.errors import HostError, NothingRunsError, ProfileError, SwitchError
+from llmctl.errors import HostError, NothingRunsError, SwitchError
 
 TIMEOUT_S = 120.0
 
@@ -84,10 +84,7 @@ class Switch:
         path = self.box.store.unit_path(unit)
         owner = read_header(self.box.store.unit_text(unit)).owner
         if owner is Owner.FOREIGN:
-            raise ProfileError(
-                f"{path} was not written by llmctl, so it is left alone.",
-                hint="Rename the profile, or move that file away.",
-            )
+            raise self.box.not_ours(unit)
         if owner is Owner.EDITED:
             again = f"`llmctl apply --overwrite {self.target.profile.name}` renders it anew"
             self.report(Note(f"{path} was edited by hand and is used as it stands; {again}"))
@@ -106,6 +103,7 @@ class Switch:
             foreign=tuple(name for name in up if name in place.foreign),
             running=self.box.running_process(self._before[unit].pid),
             previous_text=self._text_of(active[0], texts[active[0]]) if active else None,
+            kept=self.box.store.kept_text(unit),
             needs_reload=self._before[unit].needs_reload,
         )
 

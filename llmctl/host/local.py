@@ -69,6 +69,9 @@ class LocalHost:
                     yield line.decode(errors="replace").rstrip("\n")
             finally:
                 process.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=2.0)
+                process.kill()
 
     def read(self, path: str, *, start: int = 0, length: int | None = None) -> bytes:
         """See Host."""
@@ -86,7 +89,7 @@ class LocalHost:
         """See Host."""
         import tempfile  # most commands write nothing
 
-        target = Path(path)
+        target = Path(os.path.realpath(path))  # a link into somebody's dotfiles stays a link
         temporary: Path | None = None
         try:
             target.parent.mkdir(parents=True, exist_ok=True)

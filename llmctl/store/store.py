@@ -4,7 +4,6 @@ Everything goes through a Host, so that it is the box's disk that is read, where
 """
 
 import contextlib
-import string
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -13,16 +12,18 @@ from typing import Any
 import msgspec
 
 from llmctl.core.argv import Files
-from llmctl.core.config import Binary, Config, parse_config
+from llmctl.core.config import UNSAFE_IN_PROGRAM, Binary, Config, parse_config
 from llmctl.core.flags import Flags
 from llmctl.core.gguf_name import shards
-from llmctl.core.profile import Draft, Profile, parse_profile
+from llmctl.core.profile import Profile, parse_profile
+from llmctl.core.profile_parts import Draft
 from llmctl.core.unit import read_header
-from llmctl.core.words import DEFAULT_GROUP, NAME
+from llmctl.core.words import DEFAULT_GROUP, NAME, profile_of, unit_name
 from llmctl.errors import HostError, ProfileError
 from llmctl.host.base import Entry, Host
 from llmctl.store.binaries import flags_of
 from llmctl.store.documents import Documents
+from llmctl.store.places import Places
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -34,34 +35,12 @@ class Loaded(msgspec.Struct, frozen=True):
     error: ProfileError | None = None
 
 
-class Store:
+class Store(Places):
     """What a box has on its disk."""
 
     def __init__(self, host: Host) -> None:
-        self.host = host
+        super().__init__(host)
         self._flags: dict[tuple[str, str], Flags] = {}
-
-    # Places: the XDG base directories (specifications.freedesktop.org/basedir-spec).
-
-    def _xdg(self, variable: str, default: str) -> str:
-        environ = self.host.environ()
-        given = environ.get(variable, "")
-        return given if given.startswith("/") else f"{environ['HOME']}/{default}"
-
-    @cached_property
-    def config_dir(self) -> str:
-        """Configuration and profiles."""
-        return self._xdg("XDG_CONFIG_HOME", ".config") + "/llmctl"
-
-    @cached_property
-    def state_dir(self) -> str:
-        """What llmctl notes down, and logs where the journal cannot be read."""
-        return self._xdg("XDG_STATE_HOME", ".local/state") + "/llmctl"
-
-    @cached_property
-    def cache_dir(self) -> str:
-        """What can be found out again."""
-        return self._xdg("XDG_CACHE_HOME", ".cache") + "/llmctl"
 
     @cached_property
     def unit_dir(self) -> str:
@@ -70,19 +49,13 @@ class Store:
         return (
             self.expand(given)
             if given
-            else self._xdg("XDG_CONFIG_HOME", ".config") + "/systemd/user"
+            else self.xdg("XDG_CONFIG_HOME", ".config") + "/systemd/user"
         )
 
     @property
     def profiles_dir(self) -> str:
         """Where profiles are."""
         return f"{self.config_dir}/profiles"
-
-    def expand(self, path: str) -> str:
-        """`~` and `$VARIABLE` of the box, in a path from config.yaml."""
-        environ = self.host.environ()
-        home = environ["HOME"] + path[1:] if path == "~" or path.startswith("~/") else path
-        return string.Template(home).safe_substitute(environ)
 
     # Documents
 
@@ -111,12 +84,9 @@ class Store:
     @property
     def strays(self) -> tuple[str, ...]:
         """What is wrong with the names of files in the profiles' directory."""
-        found = (entry.name for entry in self.host.list(self.profiles_dir))
-        return tuple(
-            f"{self.profiles_dir}/{name} is not read; profiles end in .yaml"
-            for name in found
-            if name.endswith(".yml")
-        )
+        found = [entry.name for entry in self.host.list(self.profiles_dir)]
+        wrong = [f"{self.profiles_dir}/{name}" for name in found if name.endswith(".yml")]
+        return tuple(f"{path} is not read; profiles end in .yaml" for path in wrong)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -218,6 +188,14 @@ class Store:
             and not entry.is_dir
         }  # fmt: skip
 
+    @cached_property
+    def orphans(self) -> Mapping[str, str]:
+        """Profiles that are gone, but whose units of ours are installed, with their groups."""
+        units = (profile_of(entry.name) for entry in self.host.list(self.unit_dir))
+        gone = (name for name in units if name and name not in self._files)
+        headers = {name: read_header(self.unit_text(unit_name(name))) for name in gone}
+        return {name: its.group for name, its in headers.items() if its.group}
+
     def unit_group(self, unit: str) -> str:
         """The group that an installed unit was rendered for."""
         return read_header(self.unit_text(unit)).group or DEFAULT_GROUP
@@ -297,6 +275,12 @@ class Store:
                 f"{self.config_dir}/config.yaml: binaries.{profile.binary}: "
                 f"{wanted} is not an executable file on {self.host.name}",
                 hint=f"Say where it is: binaries: {{{profile.binary}: /path/to/llama-server}}",
+            )
+        if sign := UNSAFE_IN_PROGRAM.search(found):
+            raise ProfileError(
+                f"{self.config_dir}/config.yaml: binaries.{profile.binary}: a path with "
+                f"{sign[0]!r} cannot start a unit",
+                hint="Link the binary from a plainer path, and name that.",
             )
         return found
 

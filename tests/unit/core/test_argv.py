@@ -11,7 +11,8 @@ from support.world import HELP, OLD_HELP
 
 from llmctl.core.argv import Files, argv_complaints, server_argv
 from llmctl.core.flags import Flags, parse_help
-from llmctl.core.profile import Draft, KvTypes, Profile, Sampling
+from llmctl.core.profile import Profile
+from llmctl.core.profile_parts import Draft, KvTypes, Sampling
 
 NEW, OLD = parse_help(HELP), parse_help(OLD_HELP)
 FILES = Files(binary="/opt/llama-server", model="/models/a.gguf")

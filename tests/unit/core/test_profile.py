@@ -6,16 +6,8 @@ import msgspec
 import pytest
 
 from llmctl.core.document import parse_yaml
-from llmctl.core.profile import (
-    Draft,
-    KvTypes,
-    Profile,
-    Replicas,
-    Sampling,
-    json_schema,
-    parse_profile,
-    seconds,
-)
+from llmctl.core.profile import Profile, json_schema, parse_profile
+from llmctl.core.profile_parts import Draft, KvTypes, Replicas, Sampling, seconds
 from llmctl.errors import ProfileError
 from llmctl.store.data import example_profiles
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from llmctl.core.profile import Draft, KvTypes, Profile
+from llmctl.core.profile import Profile
+from llmctl.core.profile_parts import Draft, KvTypes
 from llmctl.core.profile_rules import KV_TYPES, complaints
 
 

@@ -1,0 +1,57 @@
+"""The small types that a profile is made of."""
+
+import re
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Auto = Literal["auto"]
+_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class KvTypes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Types of the K and the V cache, as llama-server's -ctk and -ctv name them."""
+
+    k: str
+    v: str
+
+
+class Replicas(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many instances may run, and when an idle one stops."""
+
+    max: Annotated[int, Meta(ge=1, le=64)] = 1
+    idle_timeout: Annotated[str, Meta(pattern=r"^\d+(ms|s|m|h)$")] = "10m"
+
+
+class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A draft model for speculative decoding, and how many tokens it drafts at a time."""
+
+    model: str
+    n_max: Annotated[int, Meta(ge=1, le=256)] = 8
+
+
+class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The server's defaults for requests that say nothing themselves."""
+
+    temperature: Annotated[float, Meta(ge=0)] | None = None
+    top_k: Annotated[int, Meta(ge=0)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repeat_penalty: float | None = None
+    seed: int | None = None
+
+
+MOST = 2**31 - 1  # llama.cpp reads numbers with std::stoi
+Count = Annotated[int, Meta(ge=1, le=MOST)]
+Zero = Annotated[int, Meta(ge=0, le=MOST)]
+Text = Annotated[str, Meta(min_length=1)]
+Duration = Annotated[str, Meta(pattern=r"^\d+(ms|s|m|h)$")]
+
+
+def seconds(text: str) -> float:
+    """`500ms`, `30s`, `10m`, `2h` -> seconds. The text has passed the profile's pattern."""
+    number, unit = re.fullmatch(r"(\d+)(ms|s|m|h)", text).groups()  # type: ignore[union-attr]
+    return int(number) * _UNITS_S[unit]
