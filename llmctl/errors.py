@@ -45,8 +45,12 @@ class HostError(LlmctlError):
     exit_status = 5
 
 
+class NoAnswerError(HostError):
+    """A command was sent and its outcome is not known: it must not be sent again."""
+
+
 class SwitchError(LlmctlError):
-    """The wanted model is not running; another one of the group is.
+    """The switch failed; a model of the group runs: the earlier one, or whoever displaced yours.
 
     `evidence` holds the last lines the server itself wrote.
     """
@@ -61,6 +65,11 @@ class SwitchError(LlmctlError):
 
 
 class NothingRunsError(SwitchError):
-    """The wanted model is not running, and neither is any other of its group."""
+    """The switch failed, and no model of the group is ready."""
 
     exit_status = 7
+
+
+def sentence(text: str) -> str:
+    """A message that others end in a full stop, or not, as a sentence."""
+    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -5,13 +5,12 @@ third of its time for its email and ssl imports.
 """
 
 import contextlib
-import socket
 import time
 
 import msgspec
 
 from llmctl.core.state import Answer, Health
-from llmctl.host.base import Host
+from llmctl.host.base import Connection, Host
 
 TIMEOUT_S = 2.0
 _MOST_BYTES = 1 << 20
@@ -60,7 +59,7 @@ def get(
     secret = f"Authorization: Bearer {key}\r\n" if key else ""
     head = f"GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n{secret}\r\n"
     try:
-        with host.dial(port, timeout=timeout) as connection:
+        with contextlib.closing(host.dial(port, timeout=timeout)) as connection:
             connection.sendall(head.encode())
             raw = _read_all(connection, deadline=time.monotonic() + timeout)
     except OSError:
@@ -71,7 +70,7 @@ def get(
     return (int(words[1]), body) if known else (None, b"")
 
 
-def _read_all(connection: socket.socket, *, deadline: float) -> bytes:
+def _read_all(connection: Connection, *, deadline: float) -> bytes:
     """To the end of the stream: HTTP/1.0 closes after one answer."""
     pieces: list[bytes] = []
     size = 0

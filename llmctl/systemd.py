@@ -6,10 +6,11 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from llmctl.core.state import UnitStatus
-from llmctl.errors import HostError
+from llmctl.errors import HostError, sentence
 from llmctl.host.base import Host, Result
 
 TIMEOUT_S = 15.0
+JOURNAL_TIMEOUT_S = 5.0
 _SYSTEMCTL = ("systemctl", "--user")
 _PROPERTIES = (
     "Id,LoadState,ActiveState,SubState,Result,ExecMainCode,ExecMainStatus,MainPID,ExecMainPID,NRestarts,"
@@ -154,15 +155,19 @@ class Systemd:
         """Do not start units at boot."""
         self._call(*_SYSTEMCTL, "--quiet", "disable", "--", *units)
 
+    def lingers(self, user: str) -> bool:
+        """The user manager runs without a login: loginctl's mark, which needs no bus to read."""
+        return self._host.stat(f"/var/lib/systemd/linger/{user}") is not None
+
     def journal(self, unit: str, *, lines: int, matches: Sequence[str] = ()) -> list[str]:
         """The last lines that a unit wrote; none if the journal has none."""
         argv = journal_argv(unit, lines=lines, matches=matches)
-        return self._host.run(argv, timeout=TIMEOUT_S).stdout.splitlines()
+        return self._host.run(argv, timeout=JOURNAL_TIMEOUT_S).stdout.splitlines()
 
     def journal_of_run(self, run: UnitStatus, *, lines: int) -> list[str]:
         """The last lines of one run of a unit, known by its invocation or by its process."""
         by_id = (f"_SYSTEMD_INVOCATION_ID={run.invocation}",)
-        by_pid = (f"_PID={run.last_pid}",)
+        by_pid = ("--boot", f"_PID={run.last_pid}")
         return self.journal(run.unit, lines=lines, matches=by_id) or self.journal(
             run.unit, lines=lines, matches=by_pid
         )
@@ -170,8 +175,9 @@ class Systemd:
     def _call(self, *argv: str) -> Result:
         result = self._run(*argv)
         if not result.ok:
+            verb = next(word for word in argv[1:] if not word.startswith("-"))
             raise HostError(
-                f"{' '.join(argv[:3])} failed: {_telling(result.stderr)}",
+                f"systemctl {verb} failed: {sentence(_telling(result.stderr))}",
                 hint=f"See `systemctl --user status` on {self._host.name}.",
             )
         return result

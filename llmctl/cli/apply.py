@@ -11,10 +11,11 @@ import typer
 from llmctl.cli.boxes import LOCAL, open_box
 from llmctl.cli.options import HostOption, JsonOption, NamesArgument, VerboseOption
 from llmctl.cli.output import answer, answer_json, console, is_terminal, warn
+from llmctl.cli.progress import Progress
 from llmctl.core.unit import PROCESS_VARIABLE, SECTION
 from llmctl.engine.apply import Change, Kind, carry_out, plan_apply
 from llmctl.engine.box import Box
-from llmctl.engine.status import require_known
+from llmctl.engine.clock import SystemClock
 from llmctl.errors import ProfileError, UsageError
 
 STALE = 1
@@ -43,10 +44,11 @@ def apply(
     if names and prune:
         raise UsageError("--prune looks at all profiles: leave the names out.")
     box = open_box(host, verbose=verbose)
-    require_known(box, names or ())
+    box.store.require(names or ())
     changes = plan_apply(box, names or (), prune=prune, overwrite=overwrite)
     if not check:
-        carry_out(box, changes)
+        with Progress(quiet=json) as progress:
+            carry_out(box, changes, clock=SystemClock(), report=progress.report)
     if json:
         answer_json([_facts(one) for one in changes])
     else:
@@ -80,6 +82,10 @@ def _show(box: Box, changes: Sequence[Change], *, check: bool) -> None:
             _print_diff(_diff(change))
         elif change.kind is Kind.ORPHAN:
             warn(f"{path} has no profile any more; `llmctl apply --prune` removes it")
+        elif change.kind is Kind.EDITED and change.after is None:
+            warn(
+                f"{path} was edited by hand and its profile is gone; remove it yourself: rm {path}"
+            )
         elif change.kind is Kind.EDITED:
             warn(f"{path} was edited by hand and is left as it is; --overwrite renders it anew")
     if not any(one.is_pending for one in changes):

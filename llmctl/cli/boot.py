@@ -3,8 +3,10 @@
 from llmctl.cli.boxes import LOCAL, open_box
 from llmctl.cli.options import HostOption, JsonOption, NameArgument, VerboseOption
 from llmctl.cli.output import answer, answer_json, warn
+from llmctl.cli.progress import Progress
 from llmctl.engine.boot import disable as turn_off
 from llmctl.engine.boot import enable as turn_on
+from llmctl.engine.clock import SystemClock
 
 
 def enable(
@@ -17,7 +19,10 @@ def enable(
 
     Of a group only one can: the others are disabled.
     """
-    done = turn_on(open_box(host, verbose=verbose), name)
+    with Progress(quiet=json) as progress:
+        done = turn_on(
+            open_box(host, verbose=verbose), name, clock=SystemClock(), report=progress.report
+        )
     if json:
         answer_json({"enabled": name, "disabled": list(done.disabled), "linger": done.linger})
         return

@@ -9,10 +9,10 @@ from llmctl.cli.options import HostOption, VerboseOption, complete_profile
 from llmctl.cli.output import answer, say
 from llmctl.core.words import unit_name
 from llmctl.engine.box import Box
+from llmctl.engine.evidence import follow as follow_unit
 from llmctl.engine.evidence import last_lines
-from llmctl.engine.status import overview, require_known
+from llmctl.engine.status import overview
 from llmctl.errors import UsageError
-from llmctl.systemd import journal_argv
 
 
 def logs(
@@ -30,7 +30,7 @@ def logs(
     """What a model's server wrote."""
     box = open_box(host, verbose=verbose)
     if name is not None:
-        require_known(box, [name])
+        box.store.require([name])
     profile = name or _active(box)
     try:
         _print(box, profile, lines=lines, follow=follow)
@@ -50,7 +50,7 @@ def _active(box: Box) -> str:
 def _print(box: Box, profile: str, *, lines: int, follow: bool) -> None:
     unit = unit_name(profile)
     if follow:
-        for line in box.host.lines(_follow_argv(box, profile, lines)):
+        for line in follow_unit(box, unit, lines=lines):
             answer(line)
         return
     found = last_lines(box, unit, lines=lines)
@@ -63,10 +63,3 @@ def _print(box: Box, profile: str, *, lines: int, follow: bool) -> None:
                 "hint: if it should have, the journal may not be kept: `sudo mkdir -p "
                 "/var/log/journal`, or `logs: file` in config.yaml."
             )
-
-
-def _follow_argv(box: Box, profile: str, lines: int) -> tuple[str, ...]:
-    file = box.store.log_file(profile)
-    if file is None:
-        return journal_argv(unit_name(profile), lines=lines, follow=True)
-    return ("tail", f"--lines={lines}", "--follow=name", "--retry", "--", file)

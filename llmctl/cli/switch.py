@@ -9,9 +9,11 @@ from llmctl.cli.options import HostOption, JsonOption, NameArgument, VerboseOpti
 from llmctl.cli.output import INTERRUPTED, answer, answer_json, say
 from llmctl.cli.progress import Progress
 from llmctl.engine.clock import SystemClock
+from llmctl.engine.execute import STOP_TIMEOUT_S
 from llmctl.engine.off import off as turn_off
 from llmctl.engine.off import units_of
-from llmctl.engine.switch import TIMEOUT_S, Options, Switch, Switched, dry_run
+from llmctl.engine.switch import TIMEOUT_S, Options, Switch, Switched
+from llmctl.engine.switch import dry_run as steps_of
 from llmctl.errors import UsageError
 
 
@@ -55,7 +57,7 @@ def switch(
 
 
 def _show_steps(work: Switch, *, as_json: bool) -> None:
-    steps = dry_run(work)
+    steps = steps_of(work)
     if as_json:
         answer_json({"profile": work.wanted.profile, "previous": work.previous, "steps": steps})
         return
@@ -64,12 +66,17 @@ def _show_steps(work: Switch, *, as_json: bool) -> None:
 
 
 def _interrupted(work: Switch) -> None:
-    name = work.wanted.profile
-    if work.going_back:
-        back = f"{work.previous} is coming back in systemd" if work.previous else "nothing runs"
-        say(f"interrupted: {name} had failed; {back}.")
-    else:
+    """What goes on without us is what systemd was asked for."""
+    name, previous = work.wanted.profile, work.previous
+    asked = work.executor.asked[-1:]
+    if not asked:
+        say(f"interrupted: nothing was started; {previous or 'nothing'} runs as before.")
+    elif not work.failed:
         say(f"interrupted: the switch to {name} goes on in systemd.")
+    elif previous and asked != (work.target.unit,):
+        say(f"interrupted: {name} had failed; {previous} is coming back in systemd.")
+    else:
+        say(f"interrupted: {name} had failed, and nothing was started again yet.")
     say("hint: `llmctl status` shows how it ended; `llmctl off` stops it.")
 
 
@@ -78,7 +85,7 @@ def _show(done: Switched, *, as_json: bool) -> None:
         answer_json({
             "profile": done.profile,
             "previous": done.previous,
-            "state": done.state,
+            "state": done.state.value,
             "ready_s": done.ready_s and round(done.ready_s, 3),
             "url": done.url,
         })  # fmt: skip
@@ -107,7 +114,7 @@ def off(
     units = units_of(box, group, everything=everything)
     with Progress(quiet=json) as progress:
         stopped = turn_off(
-            box, units, clock=SystemClock(), report=progress.report, timeout=_LONGEST_STOP_S
+            box, units, clock=SystemClock(), report=progress.report, timeout=STOP_TIMEOUT_S
         )
     if json:
         answer_json({"stopped": list(stopped.profiles)})
@@ -115,6 +122,3 @@ def off(
         answer(f"stopped {', '.join(stopped.profiles)}")
     else:
         answer("nothing was running")
-
-
-_LONGEST_STOP_S = 600.0

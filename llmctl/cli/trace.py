@@ -1,27 +1,72 @@
 """-v: every command that is run on the box, as it could be typed, on stderr."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from llmctl.cli.output import say
-from llmctl.host.base import Result
-from llmctl.host.local import LocalHost
+from llmctl.host.base import Connection, Entry, Host, Result
 
 
-class Traced(LocalHost):
-    """A local host that says what it runs."""
+class Traced:
+    """Host: another host, that says what it runs and writes."""
 
-    def __init__(self, inner: LocalHost) -> None:
-        super().__init__(inner.environ())
+    def __init__(self, inner: Host) -> None:
+        self._inner = inner
+
+    @property
+    def name(self) -> str:
+        """See Host."""
+        return self._inner.name
+
+    def environ(self) -> Mapping[str, str]:
+        """See Host."""
+        return self._inner.environ()
 
     def run(self, argv: Sequence[str], *, timeout: float) -> Result:
         """See Host."""
-        result = super().run(argv, timeout=timeout)
-        status = f"  -> {result.status}" if result.status else ""
-        say(f"+ {shlex.join(argv)}{status}", style="dim")
+        result = self._inner.run(argv, timeout=timeout)
+        _tell(f"{shlex.join(argv)}{f'  -> {result.status}' if result.status else ''}")
         return result
+
+    def lines(self, argv: Sequence[str]) -> Iterator[str]:
+        """See Host."""
+        _tell(shlex.join(argv))
+        return self._inner.lines(argv)
+
+    def read(self, path: str, *, start: int = 0, length: int | None = None) -> bytes:
+        """See Host."""
+        return self._inner.read(path, start=start, length=length)
 
     def write(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
         """See Host."""
-        say(f"+ write {path} ({len(data)} bytes)", style="dim")
-        super().write(path, data, mode=mode)
+        _tell(f"write {path} ({len(data)} bytes)")
+        self._inner.write(path, data, mode=mode)
+
+    def remove(self, path: str) -> None:
+        """See Host."""
+        _tell(f"remove {path}")
+        self._inner.remove(path)
+
+    def stat(self, path: str) -> Entry | None:
+        """See Host."""
+        return self._inner.stat(path)
+
+    def list(self, path: str) -> tuple[Entry, ...]:
+        """See Host."""
+        return self._inner.list(path)
+
+    def make_dir(self, path: str) -> None:
+        """See Host."""
+        self._inner.make_dir(path)
+
+    def which(self, program: str) -> str | None:
+        """See Host."""
+        return self._inner.which(program)
+
+    def dial(self, port: int, *, timeout: float) -> Connection:
+        """See Host."""
+        return self._inner.dial(port, timeout=timeout)
+
+
+def _tell(text: str) -> None:
+    say(f"+ {text}", style="dim")

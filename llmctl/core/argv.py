@@ -12,14 +12,11 @@ import msgspec
 from llmctl.core.flags import Flags
 from llmctl.core.profile import Profile
 from llmctl.core.profile_parts import Draft
-from llmctl.core.profile_rules import Complaint
+from llmctl.core.profile_rules import PING_INTERVAL_S, Complaint
 
 LOOPBACK = "127.0.0.1"
 ALL_LAYERS = "999"
 """What `-ngl` takes for "all" where a build does not know the word."""
-
-PING_INTERVAL_S = 5
-"""A stop with an open stream ends at the next SSE ping: 30 s by default, and never with -1."""
 
 _SAMPLING = {
     "temperature": "--temp",
@@ -150,7 +147,8 @@ def _service(flags: Flags) -> Iterator[str]:
 
 def argv_complaints(profile: Profile, flags: Flags) -> list[Complaint]:
     """What this build cannot do, and words in `args` that belong in a key."""
-    return [*_args(profile.args, flags), *_lacking(profile, flags)]
+    rules = (_args(profile.args, flags), _lacking(profile, flags), _kv_types(profile, flags))
+    return [complaint for rule in rules for complaint in rule]
 
 
 def _args(args: Sequence[str | int], flags: Flags) -> Iterator[Complaint]:
@@ -179,10 +177,21 @@ def _unknown(flag: str, flags: Flags) -> str:
 
 
 def _lacking(profile: Profile, flags: Flags) -> Iterator[Complaint]:
-    if profile.n_cpu_moe != "auto" and not flags.first("--n-cpu-moe", "-ncmoe"):
-        yield ("n_cpu_moe",), "this llama-server has no --n-cpu-moe; use a newer binary"
-    if profile.draft in ("mtp", "ngram") and "--spec-type" not in flags:
-        yield ("draft",), "this llama-server has no --spec-type; use a newer binary"
+    """Flags that a key needs and this build does not have."""
+    files = Files("", "", profile.mmproj, "draft" if _draft_file(profile) else None)
+    words = [*_memory(profile, flags), *_speculation(profile, files, flags), *_sampling(profile)]
+    words += ["--mmproj"] if profile.mmproj else []
+    for word in words:
+        if _FLAG.fullmatch(word) and word not in flags:
+            key = _RESERVED.get(word, word)
+            yield (key,), f"this llama-server has no {word}; use a newer binary"
+
+
+def _draft_file(profile: Profile) -> bool:
+    return isinstance(profile.draft, Draft) or profile.draft.endswith(".gguf")
+
+
+def _kv_types(profile: Profile, flags: Flags) -> Iterator[Complaint]:
     for which, kind in (("-ctk", profile.kv_types.k), ("-ctv", profile.kv_types.v)):
         if flags.says(which, "f16") and not flags.says(which, kind):
             yield ("kv",), f"this llama-server's {which} does not take {kind}"

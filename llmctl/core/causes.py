@@ -15,10 +15,14 @@ from llmctl.core.words import profile_of
 
 
 class Cause(msgspec.Struct, frozen=True):
-    """What happened, in a clause that follows "because", and what to try."""
+    """What happened, in a clause that follows "because", and what to try.
+
+    is_port: it is about a port that could not be had; who holds it is another question.
+    """
 
     what: str
     hint: str
+    is_port: bool = False
 
 
 class _Known(msgspec.Struct, frozen=True):
@@ -32,6 +36,7 @@ def _known(pattern: str, what: str, hint: str) -> _Known:
 
 
 _LESS = "Lower ctx, quantize kv, or raise n_cpu_moe in the profile; see what else holds the GPU."
+_PORT_TAKEN = "port {x} is taken"
 _SMALLER = "Use a smaller model or context, or lower n_cpu_moe."
 _KNOWN = (
     _known(
@@ -65,7 +70,7 @@ _KNOWN = (
     ),
     _known(
         r"couldn't bind (?:HTTP )?(?:server )?socket.*?port: *(?P<x>\d+)",
-        "port {x} is taken",
+        _PORT_TAKEN,
         "Stop what holds it, or choose another port.",
     ),
     _known(
@@ -121,7 +126,8 @@ def name_cause(lines: Sequence[str], status: UnitStatus) -> Cause:
     for known in _KNOWN:
         if match := known.pattern.search(text):
             words = {name: (value or "").strip() for name, value in match.groupdict().items()}
-            return Cause(known.what.format(**words), known.hint.format(**words))
+            is_port = known.what == _PORT_TAKEN
+            return Cause(known.what.format(**words), known.hint.format(**words), is_port)
     return _from_systemd(status)
 
 

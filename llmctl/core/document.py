@@ -218,4 +218,6 @@ def _unknown_key(key: str, known: Sequence[str]) -> str:
     import difflib  # only complaints need it, and it costs 2 ms
 
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    return f"unknown key; did you mean {near[0]}?" if near else "unknown key"
+    if near:
+        return f"unknown key; did you mean {near[0]}?"
+    return f"unknown key; there is {', '.join(known)}"

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from llmctl.core.unit import Owner, UnitFile, process_of, read_header
+from llmctl.core.words import profile_of
 
 
 class WriteUnit(msgspec.Struct, frozen=True):
@@ -112,18 +113,20 @@ def _is_outdated(wanted: Wanted, observed: Observed) -> bool:
 
     A unit edited by hand says nothing of that but by having changed since systemd read it.
     """
-    if read_header(observed.texts.get(wanted.unit.name)).owner is Owner.EDITED:
-        return observed.needs_reload
+    text = observed.texts.get(wanted.unit.name)
+    if read_header(text).owner is Owner.EDITED:
+        return observed.needs_reload or observed.kept not in (None, text)
     return runs_otherwise(observed.running, wanted.process, kept=observed.kept)
 
 
 def runs_otherwise(running: str | None, process: str, *, kept: str | None) -> bool:
     """A process with the digest `running` is not the one that a rendered unit starts.
 
-    An edit by hand leaves the digest as it was; the text kept from then tells.
+    An edit by hand leaves the digest as it was; the text kept from then tells. A digest that
+    cannot be read (the environment of a binary with file capabilities) proves nothing.
     """
     edited = read_header(kept).owner is Owner.EDITED and process_of(kept) == running
-    return running != process or edited
+    return edited or running not in (None, process)
 
 
 def plan_writes(
@@ -143,8 +146,13 @@ def is_stale(unit: UnitFile, installed: str | None) -> bool:
     return read_header(installed).source != read_header(unit.text).source
 
 
-def plan_rollback(wanted: Wanted, observed: Observed, done: Sequence[Step]) -> tuple[Step, ...]:
-    """Steps back to what `observed` saw: the earlier model runs, from the text it ran from."""
+def plan_rollback(
+    wanted: Wanted, observed: Observed, done: Sequence[Step], *, present: str | None
+) -> tuple[Step, ...]:
+    """Steps back to what `observed` saw: the earlier model runs, from the text it ran from.
+
+    present: the installed text of the earlier model's unit, as it is by now.
+    """
     name, previous = wanted.unit.name, observed.previous
     if previous is None:
         return (Stop((name,)), *(Start(unit) for unit in observed.foreign))
@@ -156,17 +164,15 @@ def plan_rollback(wanted: Wanted, observed: Observed, done: Sequence[Step]) -> t
         return (Stop((name,)),)  # nobody knows what it ran from: better stopped than crashing
     else:
         start = Restart(previous)
-    profile = previous.removeprefix("llm-").removesuffix(".service")
-    return (*_restore(previous, observed, done), start, AwaitReady(profile))
+    profile = profile_of(previous) or previous
+    return (*_restore(previous, observed.previous_text, present), start, AwaitReady(profile))
 
 
-def _restore(unit: str, observed: Observed, done: Sequence[Step]) -> tuple[Step, ...]:
-    """The text that the unit ran from, if another is installed by now."""
-    written = [one.unit.text for one in done if isinstance(one, WriteUnit) if one.unit.name == unit]
-    present = written[-1] if written else observed.texts.get(unit)
-    if observed.previous_text in (None, present):
+def _restore(unit: str, text: str | None, present: str | None) -> tuple[Step, ...]:
+    """The text that a unit ran from, if another of ours is installed; a person's own stays."""
+    if text in (None, present) or read_header(present).owner in (Owner.EDITED, Owner.FOREIGN):
         return ()
-    return (WriteUnit(UnitFile(unit, observed.previous_text or ""), present), Reload())
+    return (WriteUnit(UnitFile(unit, text or ""), present), Reload())
 
 
 def describe(step: Step) -> str:

@@ -10,6 +10,9 @@ Auto = Literal["auto"]
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
+Duration = Annotated[str, Meta(pattern=r"^\d{1,9}(ms|s|m|h)$")]
+
+
 class KvTypes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Types of the K and the V cache, as llama-server's -ctk and -ctv name them."""
 
@@ -21,7 +24,7 @@ class Replicas(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How many instances may run, and when an idle one stops."""
 
     max: Annotated[int, Meta(ge=1, le=64)] = 1
-    idle_timeout: Annotated[str, Meta(pattern=r"^\d+(ms|s|m|h)$")] = "10m"
+    idle_timeout: Duration = "10m"
 
 
 class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,7 +51,6 @@ MOST = 2**31 - 1  # llama.cpp reads numbers with std::stoi
 Count = Annotated[int, Meta(ge=1, le=MOST)]
 Zero = Annotated[int, Meta(ge=0, le=MOST)]
 Text = Annotated[str, Meta(min_length=1)]
-Duration = Annotated[str, Meta(pattern=r"^\d+(ms|s|m|h)$")]
 
 
 def seconds(text: str) -> float:

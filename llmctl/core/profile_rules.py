@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 
 Complaint = tuple[Path, str]
 
+PING_INTERVAL_S = 5
+"""A stop with an open stream ends at the next SSE ping: 30 s by default, and never with -1."""
+
+LONGEST_STOP_S = 3600
 PLAIN_KV = ("f32", "f16", "bf16")
 KV_TYPES = (*PLAIN_KV, "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 DRAFT_WORDS = ("off", "auto", "mtp", "ngram")
@@ -25,7 +29,13 @@ MIXED_KV = (
 
 def complaints(profile: "Profile") -> list[Complaint]:
     """Everything wrong with a profile whose keys are each well formed."""
-    rules: tuple[Callable[[Profile], Iterator[Complaint]], ...] = (_kv, _group, _draft, _text)
+    rules: tuple[Callable[[Profile], Iterator[Complaint]], ...] = (
+        _kv,
+        _group,
+        _draft,
+        _stop,
+        _text,
+    )
     return [complaint for rule in rules for complaint in rule(profile)]
 
 
@@ -63,6 +73,12 @@ def _draft(profile: "Profile") -> Iterator[Complaint]:
     word = profile.draft
     if isinstance(word, str) and word not in DRAFT_WORDS and not word.endswith(".gguf"):
         yield ("draft",), f'expected {", ".join(DRAFT_WORDS)} or a GGUF file, got "{word}"'
+
+
+def _stop(profile: "Profile") -> Iterator[Complaint]:
+    """A stop with an open stream ends at the next SSE ping, and 0s would mean for ever."""
+    if not PING_INTERVAL_S < profile.stop_timeout_s <= LONGEST_STOP_S:
+        yield ("stop_timeout",), f"expected 6s to 1h, got {profile.stop_timeout}"
 
 
 def _text(profile: "Profile") -> Iterator[Complaint]:

@@ -50,6 +50,11 @@ class UnitStatus(msgspec.Struct, frozen=True):
         return self.active in ("active", "activating", "reloading")
 
     @property
+    def holds_on(self) -> bool:
+        """It is up, or on its way down or up: not yet gone."""
+        return (self.is_up and not self.has_failed) or self.is_queued
+
+    @property
     def has_failed(self) -> bool:
         """Its last run ended badly, though systemd may be about to try again.
 

@@ -47,8 +47,8 @@ class Header(msgspec.Struct, frozen=True):
     """The `[X-Llmctl]` section of an installed unit."""
 
     owner: Owner
-    profile: str | None = None
     group: str | None = None
+    port: int | None = None
     source: str | None = None
 
 
@@ -82,6 +82,7 @@ def context(profile: Profile, argv: Sequence[str], place: Placement) -> dict[str
         "profile": profile.name,
         "unit": unit,
         "group": profile.group,
+        "port": place.port,
         "description": f"Model {profile.name} (llmctl)",
         "conflicts": sorted({*place.rivals, *place.foreign}),
         "after": sorted({one for one in place.rivals if one < unit} | set(place.foreign)),
@@ -117,7 +118,7 @@ def render_unit(
 
 
 def _facts(variables: Mapping[str, Any]) -> dict[str, str]:
-    keys = {"Profile": "profile", "Group": "group"}
+    keys = {"Profile": "profile", "Group": "group", "Port": "port"}
     return {word: str(variables[key]) for word, key in keys.items() if key in variables}
 
 
@@ -143,7 +144,9 @@ def read_header(text: str | None) -> Header:
     facts = dict(line.split("=", 1) for line in section.splitlines() if "=" in line)
     unsigned, _, rest = text.rpartition("Text=")
     owner = Owner.OURS if rest == f"{_digest(unsigned)}\n" else Owner.EDITED
-    return Header(owner, facts.get("Profile"), facts.get("Group"), facts.get("Source"))
+    port = facts.get("Port", "")
+    number = int(port) if port.isdigit() else None
+    return Header(owner, facts.get("Group"), number, facts.get("Source"))
 
 
 def process_of(text: str | None) -> str | None:

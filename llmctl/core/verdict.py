@@ -94,7 +94,9 @@ class Watch(msgspec.Struct, frozen=True):
             # systemd is trying again. (An empty id is a unit that was stopped and unloaded.)
             return Crashed(msgspec.structs.replace(now, invocation=self.run))
         if self.run and now.has_failed:
-            return Crashed(now)
+            # There is no time limit on starting: this run was stopped, and had to be killed.
+            killed = now.result == "timeout"
+            return Gone(now, fresh=True) if killed else Crashed(now)
         if now.is_running and self.run:
             return Phase.RUNNING
         if now.active in ("inactive", "failed") and not now.job:

@@ -5,11 +5,14 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from llmctl.core.plan import Reload, RemoveUnit, Step, WriteUnit, is_stale
+from llmctl.core.plan import RemoveUnit, Step, Stop, WriteUnit, describe, is_stale
+from llmctl.core.progress import Report
 from llmctl.core.unit import Owner, UnitFile, read_header
 from llmctl.core.words import SLICE, profile_of, unit_name
 from llmctl.engine.box import Box
-from llmctl.errors import ProfileError
+from llmctl.engine.clock import Clock
+from llmctl.engine.execute import Executor
+from llmctl.errors import HostError, ProfileError, sentence
 
 
 class Kind(enum.Enum):
@@ -55,8 +58,6 @@ def plan_apply(
         changes.append(_file_change(box, box.slice(), overwrite=overwrite))
     if not names:
         changes.extend(_left_behind(box, prune=prune))
-        if prune and not box.store.names:
-            changes.extend(_lonely_slice(box))
     return tuple(changes)
 
 
@@ -84,43 +85,57 @@ def _file_change(box: Box, unit: UnitFile, *, overwrite: bool) -> Change:
 def _left_behind(box: Box, *, prune: bool) -> Iterable[Change]:
     """Units of ours whose profile is gone. Edited ones are somebody's work, and stay."""
     known = {unit_name(name) for name in box.store.names}
-    for name, text in box.store.unit_texts().items():
-        header = read_header(text)
-        if name in known or header.owner in (Owner.FOREIGN, Owner.ABSENT):
-            continue
-        removable = prune and header.owner is Owner.OURS
-        yield Change(name, Kind.REMOVE if removable else Kind.ORPHAN, before=text)
+    left = {name: text for name, text in box.store.unit_texts().items() if name not in known}
+    removable = 0
+    for name, text in left.items():
+        owner = read_header(text).owner
+        if owner is Owner.EDITED:
+            yield Change(name, Kind.EDITED, before=text)
+        elif owner is Owner.OURS:
+            removable += prune
+            yield Change(name, Kind.REMOVE if prune else Kind.ORPHAN, before=text)
+    if removable == len(left) and not known:
+        yield from _slice_too(box)
 
 
-def _lonely_slice(box: Box) -> Iterable[Change]:
-    """The slice goes with the last profile."""
+def _slice_too(box: Box) -> Iterable[Change]:
+    """The slice's file goes with the last unit; the slice itself is never stopped."""
     text = box.store.unit_text(SLICE)
     if read_header(text).owner is Owner.OURS:
         yield Change(SLICE, Kind.REMOVE, before=text)
 
 
 def steps(changes: Sequence[Change]) -> tuple[Step, ...]:
-    """The steps that make the changes."""
-    found: list[Step] = []
+    """The steps that make the changes. What runs without a profile stops before its unit goes."""
+    gone = tuple(one.unit for one in changes if one.kind is Kind.REMOVE and profile_of(one.unit))
+    found: list[Step] = [Stop(gone)] if gone else []
     for change in changes:
         if change.kind is Kind.REMOVE:
             found.append(RemoveUnit(change.unit, change.before or ""))
         elif change.is_change and change.after is not None:
             found.append(WriteUnit(UnitFile(change.unit, change.after), change.before))
-    return (*found, Reload()) if found else ()
+    return tuple(found)
 
 
-def carry_out(box: Box, changes: Sequence[Change]) -> None:
-    """Write, remove, reload. Running models go on from the text they were started from."""
+def carry_out(box: Box, changes: Sequence[Change], *, clock: Clock, report: Report) -> None:
+    """Stop, remove, write, reload. Running models go on from the text they were started from.
+
+    HostError: part of it was done, and says which; systemd knows of that part.
+    """
+    executor = Executor(box, clock=clock, report=report)
     todo = steps(changes)
-    gone = [step.name for step in todo if isinstance(step, RemoveUnit)]
-    if gone:  # while systemd still knows their [Install] section, and so that none runs unseen
+    gone = [step.name for step in todo if isinstance(step, RemoveUnit) and profile_of(step.name)]
+    if gone:  # while systemd still knows their [Install] section
         box.systemd.disable(gone)
-        box.systemd.stop(gone)
-    for step in todo:
-        if isinstance(step, WriteUnit):
-            box.store.write_unit(step.unit.name, step.unit.text, log_of=profile_of(step.unit.name))
-        elif isinstance(step, RemoveUnit):
-            box.host.remove(box.store.unit_path(step.name))
-    if todo:
-        box.systemd.reload()
+    done: list[Step] = []
+    try:
+        for step in todo:
+            executor.do(step)
+            done.append(step)
+    except HostError as error:
+        made = ", ".join(describe(step) for step in done) or "nothing"
+        message = f"{sentence(error.message)} Done before that: {made}."
+        raise HostError(message, hint=error.hint) from None
+    finally:
+        if done:
+            box.systemd.reload()

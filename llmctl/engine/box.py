@@ -69,7 +69,7 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Box:
-    """One machine that serves models."""
+    """One machine that serves models, as it is now: what is read is kept, so one per operation."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
@@ -122,9 +122,19 @@ class Box:
         environment = {**_ALWAYS, **binary.env, **profile.env}
         return Placement(port, rivals, foreign, self.store.log_file(profile.name), environment)
 
-    def target(self, name: str, *, port: int) -> Target:
+    def port_of(self, unit: str, group: str) -> int:
+        """Where the installed unit listens, whatever the configuration says by now; 0: unknown."""
+        written = read_header(self.store.unit_text(unit)).port
+        if written is not None:
+            return written
+        found = self.store.config.groups.get(group)
+        return found.port if found else 0
+
+    def target(self, name: str) -> Target:
         """What to wait for. A profile that broke meanwhile may still have a unit that runs."""
         loaded = self.store.profiles.get(name)
+        group = loaded.group if loaded else self.store.unit_group(unit_name(name))
+        port = self.port_of(unit_name(name), group)
         if loaded is None or loaded.profile is None:
             return Target(name, unit_name(name), port)
         size = self.store.model_bytes(loaded.profile) or 0
@@ -180,8 +190,11 @@ class Box:
         file = next((value for flag, value in words if flag == "--api-key-file"), None)
         if file and (key := self._key_from(file)):
             return key
-        given = profile.env.get("LLAMA_API_KEY") or self.host.environ().get("LLAMA_API_KEY")
-        return str(given).split(",")[0] if given else None
+        binary = self.store.config.binary(profile.binary)
+        for environment in (profile.env, binary.env if binary else {}, self.host.environ()):
+            if given := environment.get("LLAMA_API_KEY"):
+                return str(given).split(",")[0]
+        return None
 
     def _key_from(self, path: str) -> str | None:
         try:

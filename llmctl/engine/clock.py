@@ -12,7 +12,7 @@ class Clock(Protocol):
         ...
 
     def sleep(self, seconds: float) -> None:
-        """Let `seconds` pass."""
+        """Let `seconds` pass. It may raise, which ends whatever waits."""
         ...
 
 

@@ -1,6 +1,6 @@
 """What a failed server said, and why it failed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from llmctl.core.causes import Cause, name_cause
 from llmctl.core.state import UnitStatus
@@ -9,12 +9,16 @@ from llmctl.engine.box import Box
 from llmctl.engine.clock import Clock
 from llmctl.engine.ports import holders
 from llmctl.errors import HostError
+from llmctl.systemd import journal_argv
 
 LINES = 200
 """Enough to find a cause in; a person is shown the last few."""
 _TAIL_BYTES = 64 * 1024
 _JOURNAL_LAG_S = 1.0
-_NO_JOURNAL = "Keep a journal (sudo mkdir -p /var/log/journal), or say logs: file in config.yaml."
+_NO_LINES = (
+    "If your journal is not kept, or not yours to read: sudo mkdir -p /var/log/journal, or "
+    "logs: file in config.yaml."
+)
 
 
 def last_lines(box: Box, unit: str, *, lines: int = LINES) -> list[str]:
@@ -38,29 +42,42 @@ def _tail(box: Box, path: str, lines: int) -> list[str]:
     return text.splitlines()[-lines:] if lines else []
 
 
+def follow(box: Box, unit: str, *, lines: int) -> Iterator[str]:
+    """The last lines of a unit, and those to come."""
+    path = _log_file(box, unit)
+    if path is None:
+        return box.host.lines(journal_argv(unit, lines=lines, follow=True))
+    return box.host.lines(("tail", f"--lines={lines}", "--follow=name", "--retry", "--", path))
+
+
 def evidence(box: Box, status: UnitStatus, clock: Clock) -> list[str]:
-    """What the failed run wrote. The journal may lag behind the death of a process: wait for it."""
+    """What the failed run wrote, and no other run: a cause named from older lines would be a lie.
+
+    Nothing when it cannot be read: what must follow a failure matters more than its explanation.
+    The journal may lag behind the death of a process: wait for it a moment.
+    """
     path = _log_file(box, status.unit)
-    if path is not None:
+    if path is not None:  # emptied when the run was asked for
         return _tail(box, path, LINES)
     end = clock.now() + _JOURNAL_LAG_S
-    while True:
-        found = box.systemd.journal_of_run(status, lines=LINES)
-        if found or clock.now() >= end:
-            return found or last_lines(box, status.unit)
-        clock.sleep(0.05)
+    try:
+        while not (found := box.systemd.journal_of_run(status, lines=LINES)) and clock.now() < end:
+            clock.sleep(0.05)
+    except HostError:
+        return []
+    return found
 
 
 def explain(box: Box, port: int, status: UnitStatus, lines: Sequence[str]) -> Cause:
     """The cause of a failure, with whoever holds the port if that is it."""
     cause = name_cause(lines, status)
-    if not lines and box.store.config.logs == "journal":
-        return Cause(f"{cause.what}, and its output cannot be read", _NO_JOURNAL)
-    if "port" in cause.what and "taken" in cause.what:
-        found = holders(box, port)
-        if not found:  # llama-server says the same of TLS files that it cannot read
-            return Cause(
-                f"it could not listen on port {port}", "If it serves TLS, check its files."
-            )
-        return Cause(f"{cause.what} by {'; '.join(map(str, found))}", cause.hint)
-    return cause
+    if not lines:
+        where = "the journal" if box.store.config.logs == "journal" else "its log file"
+        return Cause(f"{cause.what}, and {where} has no line of it", _NO_LINES)
+    if not cause.is_port:
+        return cause
+    found = holders(box, port)
+    if not found:  # llama-server says the same of TLS files that it cannot read
+        what = f"it could not listen on port {port}"
+        return Cause(what, "Nobody holds it now; if it serves TLS, check its files.")
+    return Cause(f"{cause.what} by {'; '.join(map(str, found))}", cause.hint)

@@ -1,5 +1,7 @@
 """Carries steps out, one at a time; what they are is decided elsewhere."""
 
+import contextlib
+
 from llmctl.core.plan import (
     AwaitReady,
     Reload,
@@ -10,23 +12,30 @@ from llmctl.core.plan import (
     Stop,
     WriteUnit,
 )
+from llmctl.core.profile_rules import LONGEST_STOP_S
 from llmctl.core.progress import Began, Report
 from llmctl.core.state import UnitStatus
 from llmctl.core.verdict import Outcome, Watch
 from llmctl.core.words import profile_of
 from llmctl.engine.box import Box
 from llmctl.engine.clock import Clock
-from llmctl.engine.wait import Waiter
+from llmctl.engine.wait import Waiter, await_stopped
+from llmctl.errors import HostError, NoAnswerError
+
+STOP_TIMEOUT_S = LONGEST_STOP_S + 60.0
 
 
 class Executor:
-    """The dull loop's hands. `port` is the group's; `timeout` is passed on to waiting."""
+    """The dull loop's hands. `timeout` is passed on to waiting.
+
+    asked: a unit was asked to start, so systemd is at work whatever becomes of us.
+    """
 
     def __init__(
-        self, box: Box, *, port: int, timeout: float, clock: Clock, report: Report
+        self, box: Box, *, clock: Clock, report: Report, timeout: float = STOP_TIMEOUT_S
     ) -> None:
         self._box = box
-        self._port = port
+        self.asked: tuple[str, ...] = ()
         self._timeout = timeout
         self._clock = clock
         self._report = report
@@ -55,8 +64,7 @@ class Executor:
                 self._watch(unit_name, seen, again=True)
                 systemd.restart(unit_name)
             case Stop(units):
-                systemd.stop(units)
-                systemd.forget_failures(units)
+                self._stop(units)
             case AwaitReady(profile):
                 return self._wait(profile)
         return None
@@ -64,18 +72,29 @@ class Executor:
     def _watch(self, unit: str, seen: UnitStatus | None, *, again: bool) -> None:
         before = seen or self._box.systemd.status([unit])[0]
         self._watches[unit] = Watch(before, must_differ=again)
-        if not before.is_up:
+        if again or not before.is_up:
             self._empty_log(unit)
+        self.asked = (*self.asked, unit)
 
     def _empty_log(self, unit: str) -> None:
         """A log file holds what was written since the last switch, however often it crashed."""
         profile = profile_of(unit)
         log = self._box.store.log_file(profile) if profile else None
         if log:
-            self._box.host.write(log, b"", mode=0o600)
+            with contextlib.suppress(HostError):  # a full disk is no reason not to start
+                self._box.host.write(log, b"", mode=0o600)
+
+    def _stop(self, units: tuple[str, ...]) -> None:
+        self._box.systemd.stop(units)
+        left = await_stopped(
+            self._box, units, clock=self._clock, report=self._report, timeout=STOP_TIMEOUT_S
+        )
+        if left:
+            raise NoAnswerError(f"{', '.join(left)} did not stop within {STOP_TIMEOUT_S:.0f} s.")
+        self._box.systemd.forget_failures(units)
 
     def _wait(self, profile: str) -> Outcome:
-        target = self._box.target(profile, port=self._port)
+        target = self._box.target(profile)
         waiter = Waiter(
             self._box,
             target,

@@ -22,18 +22,20 @@ class Holder(msgspec.Struct, frozen=True):
 
 
 def holders(box: Box, port: int) -> tuple[Holder, ...]:
-    """Processes that listen on a TCP port of the box."""
-    inodes = [inode for table in ("tcp", "tcp6") for inode in _listeners(box, table, port)]
-    if not inodes:
+    """Processes that listen on a TCP port of the box; none when that cannot be found out."""
+    try:
+        inodes = [inode for table in ("tcp", "tcp6") for inode in _listeners(box, table, port)]
+        pids = {pid for inode in inodes for pid in _pids(box, inode)}
+    except HostError:
         return ()
-    pids = {pid for inode in inodes for pid in _pids(box, inode)}
-    return tuple(_holder(box, pid) for pid in sorted(pids)) or (Holder(0, "", None),)
+    hidden = (Holder(0, "", None),) if inodes else ()
+    return tuple(_holder(box, pid) for pid in sorted(pids)) or hidden
 
 
 def _listeners(box: Box, table: str, port: int) -> tuple[str, ...]:
     try:
         return parse_listeners(box.host.read(f"/proc/net/{table}").decode(), port)
-    except (FileNotFoundError, HostError):
+    except FileNotFoundError:
         return ()
 
 
@@ -48,4 +50,5 @@ def _pids(box: Box, inode: str) -> set[int]:
 def _holder(box: Box, pid: int) -> Holder:
     words = box.read_proc(pid, "cmdline").decode(errors="replace").split("\0")
     cgroup = box.read_proc(pid, "cgroup").decode(errors="replace")
-    return Holder(pid, words[0] or "?", parse_unit(cgroup))
+    command = " ".join(words).strip() or "?"
+    return Holder(pid, command if len(command) <= 80 else f"{command[:77]}...", parse_unit(cgroup))

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 from llmctl.core.plan import Restart, Step, plan_rollback
 from llmctl.core.verdict import Gone, Outcome, Ready
 from llmctl.core.words import profile_of
-from llmctl.engine.execute import Executor
 from llmctl.engine.failure import Failure, failure
 from llmctl.engine.wait import in_charge
-from llmctl.errors import HostError, NothingRunsError, SwitchError
+from llmctl.errors import HostError, NothingRunsError, ProfileError, SwitchError, sentence
 
 if TYPE_CHECKING:
     from llmctl.engine.switch import Switch
@@ -22,21 +21,21 @@ if TYPE_CHECKING:
 class Rollback:
     """The way back from one switch, of which `done` are the steps that were carried out."""
 
-    def __init__(self, switch: "Switch", executor: Executor, done: Sequence[Step]) -> None:
+    def __init__(self, switch: "Switch", done: Sequence[Step]) -> None:
         self._switch = switch
         self._box = switch.box
-        self._executor = executor
         self._done = tuple(done)
         self._name = switch.wanted.profile
         self._previous = switch.previous
 
     def after(self, outcome: Outcome) -> SwitchError:
         """The error that tells all, once everything that can be restored is."""
-        rivals = self._switch.target.place.rivals
-        if isinstance(outcome, Gone) and (rival := in_charge(self._box, rivals)):
+        place = self._switch.target.place
+        if isinstance(outcome, Gone) and (
+            rival := in_charge(self._box, (*place.rivals, *place.foreign))
+        ):
             return self._displaced(rival)
-        target = self._box.target(self._name, port=self._switch.target.place.port)
-        why = failure(self._box, target, outcome, self._switch.clock)
+        why = self._why(outcome)
         if isinstance(outcome, Gone) and not outcome.by_itself:
             # Somebody stopped it. Starting the earlier model now would overrule them.
             return why.error(NothingRunsError, f"{self._name} is not running: {why.what}.")
@@ -44,21 +43,31 @@ class Rollback:
             return why.error(NothingRunsError, f"{self._name} is not ready: {why.what}.")
         return self._go_back(why)
 
+    def _why(self, outcome: Outcome) -> Failure:
+        """The explanation. That it cannot be had must not keep the earlier model from coming."""
+        try:
+            target = self._box.target(self._name)
+            return failure(self._box, target, outcome, self._switch.clock)
+        except (HostError, ProfileError) as error:
+            return Failure("it did not become ready", sentence(error.message))
+
     def _go_back(self, why: Failure) -> SwitchError:
-        expected = {self._switch.target.unit, *self._switch.observed.active}
+        observed, wanted = self._switch.observed, self._switch.wanted
+        expected = {wanted.unit.name, *observed.active}
         others = [one for one in self._switch.target.place.rivals if one not in expected]
         if rival := in_charge(self._box, others):  # a third switch came in between
             return self._displaced(rival)
-        steps = plan_rollback(self._switch.wanted, self._switch.observed, self._done)
+        present = self._box.store.unit_text(observed.previous) if observed.previous else None
+        steps = plan_rollback(wanted, observed, self._done, present=present)
         try:
             restored = all(self._undo(step) for step in steps)
         except HostError as error:
-            clause = f"{why.what}; and going back failed too: {error.message}"
+            clause = f"{why.what}; and going back failed too: {sentence(error.message)}"
             return why.error(NothingRunsError, f"{self._name} failed: {clause}")
         return self._told(why, steps, restored=restored)
 
     def _undo(self, step: Step) -> bool:
-        outcome = self._executor.do(step, back=True)
+        outcome = self._switch.executor.do(step, back=True)
         return outcome is None or isinstance(outcome, Ready)
 
     def _told(self, why: Failure, steps: Sequence[Step], *, restored: bool) -> SwitchError:

@@ -9,7 +9,7 @@ from llmctl.core.proc import parse_rss_bytes, uptime_s
 from llmctl.core.profile import Profile
 from llmctl.core.state import Answer, Health, State, UnitStatus, model_state
 from llmctl.core.unit import Owner, read_header
-from llmctl.core.words import RESIDENT, profile_of, unit_name
+from llmctl.core.words import RESIDENT, profile_of
 from llmctl.engine.box import Box
 from llmctl.errors import HostError, LlmctlError
 from llmctl.health import probe, tokens_per_second
@@ -76,7 +76,7 @@ def _instance(box: Box, status: UnitStatus, group: str) -> Instance:
     name = profile_of(status.unit) or status.unit
     loaded = box.store.profiles.get(name)
     profile = loaded.profile if loaded else None
-    port = _port(box, profile, group)
+    port = box.port_of(status.unit, group)
     key = box.api_key(profile) if profile else None
     answer = probe(box.host, port, key=key) if status.is_running else SILENT
     state = model_state(status, answer, name)
@@ -86,13 +86,6 @@ def _instance(box: Box, status: UnitStatus, group: str) -> Instance:
         _uptime(box, status.pid), _memory(box, status), speed,
         tuple(_notes(box, status, profile, answer)),
     )  # fmt: skip
-
-
-def _port(box: Box, profile: Profile | None, group: str) -> int:
-    if profile is not None and profile.port is not None:
-        return profile.port
-    found = box.store.config.groups.get(group)
-    return found.port if found else 0
 
 
 def _uptime(box: Box, pid: int) -> float | None:
@@ -160,10 +153,3 @@ def profile_states(box: Box) -> dict[str, State]:
     """One word for every profile."""
     states = {one.profile: one.state for one in overview(box).instances}
     return {name: states.get(name, State.STOPPED) for name in box.store.names}
-
-
-def require_known(box: Box, names: Sequence[str]) -> None:
-    """ProfileError for the first name that neither a profile nor a unit has."""
-    for name in names:
-        if name not in box.store.names and box.store.unit_text(unit_name(name)) is None:
-            box.store.profile(name)

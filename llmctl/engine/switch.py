@@ -3,6 +3,7 @@
 import msgspec
 
 from llmctl.core.plan import (
+    AwaitReady,
     Observed,
     Restart,
     Start,
@@ -12,7 +13,7 @@ from llmctl.core.plan import (
     plan_switch,
 )
 from llmctl.core.progress import Note, Report
-from llmctl.core.state import UnitStatus
+from llmctl.core.state import State, UnitStatus
 from llmctl.core.unit import Owner, process_of, read_header, url
 from llmctl.core.verdict import Outcome, Ready
 from llmctl.core.words import SLICE, profile_of
@@ -20,7 +21,7 @@ from llmctl.engine.box import Box
 from llmctl.engine.clock import Clock
 from llmctl.engine.execute import Executor
 from llmctl.engine.rollback import Rollback
-from llmctl.errors import HostError, NothingRunsError, SwitchError
+from llmctl.errors import HostError, NoAnswerError, NothingRunsError, SwitchError, sentence
 
 TIMEOUT_S = 120.0
 
@@ -38,7 +39,7 @@ class Switched(msgspec.Struct, frozen=True):
 
     profile: str
     previous: str | None
-    state: str
+    state: State
     ready_s: float | None
     url: str
 
@@ -46,7 +47,7 @@ class Switched(msgspec.Struct, frozen=True):
 class Switch:
     """One switch of one box. `steps` is the plan; `run` carries it out.
 
-    going_back: the wanted model has failed, and the earlier one is on its way.
+    failed: the wanted model was given up. executor: knows which units were asked to start.
     """
 
     def __init__(
@@ -61,7 +62,8 @@ class Switch:
         self.wanted = self._wanted()
         self.observed = self._observe()
         self.steps = self._plan()
-        self.going_back = False
+        self.failed = False
+        self.executor = Executor(box, timeout=options.timeout, clock=clock, report=report)
         self._check_files()
 
     @property
@@ -139,40 +141,40 @@ class Switch:
 
     def run(self) -> Switched:
         """Carry the plan out. SwitchError: it failed; what runs instead is in its class."""
-        executor = Executor(
-            self.box,
-            port=self.target.place.port,
-            timeout=self.options.timeout,
-            clock=self.clock,
-            report=self.report,
-        )
         done: list[Step] = []
         outcome: Outcome | None = None
         for step in self.steps:
-            outcome = self._do(executor, step)
+            outcome = self._do(step)
             done.append(step)
             if outcome is not None and not isinstance(outcome, Ready):
-                self.going_back = self.options.rollback
-                raise Rollback(self, executor, done).after(outcome)
+                self.failed = True
+                raise Rollback(self, done).after(outcome)
         return self._switched(outcome)
 
-    def _do(self, executor: Executor, step: Step) -> Outcome | None:
-        """One step; before the start nothing has changed, and the error says it all."""
+    def _do(self, step: Step) -> Outcome | None:
+        """One step. Once a start was asked for, a lost answer leaves the outcome open."""
         try:
-            return executor.do(step, seen=self._before[self.target.unit])
+            return self.executor.do(step, seen=self._before[self.target.unit])
         except HostError as error:
+            if isinstance(step, AwaitReady) or isinstance(error, NoAnswerError):
+                raise self._unknown(error) from None
             if not isinstance(step, Start | Restart):
-                raise
+                raise  # nothing has changed but files, and the error names them
             if self.previous is None:
                 raise NothingRunsError(error.message, hint=error.hint) from None
-            message = f"{error.message} {self.previous} still runs."
+            message = f"{sentence(error.message)} {self.previous} still runs."
             raise SwitchError(message, hint=error.hint) from None
+
+    def _unknown(self, error: HostError) -> HostError:
+        name = self.wanted.profile
+        open_end = f"Whether {name} started is not known: the switch may go on in systemd."
+        return NoAnswerError(f"{sentence(error.message)} {open_end}", hint="Run `llmctl status`.")
 
     def _switched(self, outcome: Outcome | None) -> Switched:
         ready_s = outcome.seconds if isinstance(outcome, Ready) else None
         if ready_s is not None:
             self.box.store.keep_text(self.target.unit)
-        state = "loading" if ready_s is None else "ready"
+        state = State.LOADING if ready_s is None else State.READY
         address = url(self.target.place.port)
         return Switched(self.wanted.profile, self.previous, state, ready_s, address)
 

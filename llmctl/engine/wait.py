@@ -131,8 +131,21 @@ def _queued(status: UnitStatus) -> str:
 def in_charge(box: Box, rivals: Sequence[str]) -> str | None:
     """The rival that is starting, else the one that is up: whoever displaced us, if anybody."""
     starting = box.systemd.starting()
-    for status in box.systemd.status(rivals):
-        if status.unit in starting:
-            return status.unit
-    up = (one.unit for one in box.systemd.status(rivals) if one.is_up and not one.job)
-    return next(up, None)
+    statuses = box.systemd.status(rivals)
+    found = [one.unit for one in statuses if one.unit in starting]
+    found += [one.unit for one in statuses if one.is_up and not one.job]
+    return next(iter(found), None)
+
+
+def await_stopped(
+    box: Box, units: Sequence[str], *, clock: Clock, report: Report, timeout: float
+) -> tuple[str, ...]:
+    """Until units are gone; those that are not within `timeout` seconds are returned."""
+    began = clock.now()
+    while left := tuple(one.unit for one in box.systemd.status(units) if one.holds_on):
+        elapsed = clock.now() - began
+        if elapsed > timeout:
+            return left
+        report(Waiting(f"{', '.join(left)} is stopping", elapsed))
+        clock.sleep(min(0.25, max(0.02, elapsed / 20)))
+    return ()

@@ -3,7 +3,6 @@
 One contract test (tests/contract) holds every implementation to these docstrings.
 """
 
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
@@ -33,6 +32,29 @@ class Entry(msgspec.Struct, frozen=True):
     is_dir: bool
 
 
+class Connection(Protocol):
+    """A byte stream to a port: a socket, or a channel of an SSH connection.
+
+    Whatever goes wrong with it is an OSError.
+    """
+
+    def settimeout(self, timeout: float | None, /) -> None:
+        """Seconds that a call may wait before it raises TimeoutError."""
+        ...
+
+    def sendall(self, data: bytes, /) -> None:
+        """Send all of it."""
+        ...
+
+    def recv(self, size: int, /) -> bytes:
+        """At most `size` bytes; none at the end of the stream."""
+        ...
+
+    def close(self) -> None:
+        """End it, both ways."""
+        ...
+
+
 class Host(Protocol):
     """A box. Every method raises HostError when there is no answer."""
 
@@ -60,6 +82,7 @@ class Host(Protocol):
     def read(self, path: str, *, start: int = 0, length: int | None = None) -> bytes:
         """Bytes of a file from `start`, to its end or `length` of them.
 
+        /proc is read too: there, a file's size says nothing.
         FileNotFoundError: there is none. HostError: it cannot be read.
         """
         ...
@@ -88,9 +111,9 @@ class Host(Protocol):
         ...
 
     def which(self, program: str) -> str | None:
-        """The absolute path of a program: as given if it has a slash, else found on PATH."""
+        """The absolute path of an executable: as given (`~/` is home) or found on PATH; or None."""
         ...
 
-    def dial(self, port: int, *, timeout: float) -> socket.socket:
+    def dial(self, port: int, *, timeout: float) -> Connection:
         """Connect to a loopback port of the box. OSError: nobody answers."""
         ...

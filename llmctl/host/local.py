@@ -8,8 +8,8 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from llmctl.errors import HostError
-from llmctl.host.base import Entry, Result
+from llmctl.errors import HostError, NoAnswerError
+from llmctl.host.base import Connection, Entry, Result
 
 # A non-interactive shell (cron, ssh HOST CMD) often lacks these.
 _MORE_PATH = ("~/.local/bin", "/usr/local/bin", "/usr/bin", "/bin")
@@ -48,7 +48,7 @@ class LocalHost:
             )
         except subprocess.TimeoutExpired:
             message = f"{argv[0]} did not end within {timeout:g} s."
-            raise HostError(message, hint=f"Try it by hand: {_typed(argv)}") from None
+            raise NoAnswerError(message, hint=f"Try it by hand: {_typed(argv)}") from None
         except OSError as error:
             raise HostError(f"{argv[0]} cannot be run: {error.strerror}.") from None
         out, err = (stream.decode(errors="replace") for stream in (done.stdout, done.stderr))
@@ -152,7 +152,7 @@ class LocalHost:
         first = next(found, None)
         return first and str(Path(first).absolute())
 
-    def dial(self, port: int, *, timeout: float) -> socket.socket:
+    def dial(self, port: int, *, timeout: float) -> Connection:
         """See Host."""
         # Not create_connection(): its getaddrinfo() loads the idna codec, 3 ms for an address.
         connection = socket.socket()

@@ -59,5 +59,5 @@ class Documents:
         """Keep what was parsed. A disk that takes nothing only costs time."""
         if self._changed:
             with contextlib.suppress(HostError, TypeError):  # TypeError: a key that JSON has not
-                self._host.write(self._path, msgspec.json.encode(self._known))
+                self._host.write(self._path, msgspec.json.encode(self._known), mode=0o600)
             self._changed = False

@@ -4,7 +4,7 @@ Everything goes through a Host, so that it is the box's disk that is read, where
 """
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
@@ -41,6 +41,7 @@ class Store(Places):
     def __init__(self, host: Host) -> None:
         super().__init__(host)
         self._flags: dict[tuple[str, str], Flags] = {}
+        self._programs: dict[str, str | None] = {}
 
     @cached_property
     def unit_dir(self) -> str:
@@ -109,6 +110,12 @@ class Store(Places):
             raise loaded.error
         assert loaded.profile is not None  # noqa: S101  # one of the two is set
         return loaded.profile
+
+    def require(self, names: Iterable[str]) -> None:
+        """ProfileError for the first name that neither a profile nor a unit has."""
+        for name in names:
+            if name not in self._files and self.unit_text(unit_name(name)) is None:
+                raise self._unknown(name)
 
     def profile_path(self, name: str) -> str:
         """The file of a profile."""
@@ -180,13 +187,12 @@ class Store(Places):
         self.host.write(path, text.encode(), mode=0o600)
 
     def unit_texts(self) -> Mapping[str, str]:
-        """All installed model units (`llm-*.service`) by name."""
+        """All installed units of models (`llm-NAME.service`) by name."""
         return {
             entry.name: self.unit_text(entry.name) or ""
             for entry in self.host.list(self.unit_dir)
-            if entry.name.startswith("llm-") and entry.name.endswith(".service")
-            and not entry.is_dir
-        }  # fmt: skip
+            if profile_of(entry.name) and not entry.is_dir
+        }
 
     @cached_property
     def orphans(self) -> Mapping[str, str]:
@@ -269,7 +275,9 @@ class Store(Places):
     def binary_path(self, profile: Profile) -> str:
         """The absolute path of a profile's llama-server; ProfileError when it is not there."""
         wanted = self.binary(profile).path
-        found = self.host.which(wanted)
+        if wanted not in self._programs:
+            self._programs[wanted] = self.host.which(wanted)
+        found = self._programs[wanted]
         if found is None:
             raise ProfileError(
                 f"{self.config_dir}/config.yaml: binaries.{profile.binary}: "
