@@ -135,8 +135,9 @@ def carry_out(box: Box, changes: Sequence[Change], *, clock: Clock, report: Repo
             done.append(step)
     except HostError as error:
         made = ", ".join(describe(step) for step in done) or "nothing"
-        with contextlib.suppress(HostError):  # the first fault is the one to tell
-            box.systemd.reload()
+        if done:
+            with contextlib.suppress(HostError):  # the first fault is the one to tell
+                box.systemd.reload()
         message = f"{sentence(error.message)} Done before that: {made}."
         raise type(error)(message, hint=error.hint) from None
     if done:
