@@ -1,0 +1,208 @@
+"""From a model, settings and devices to bytes, per device and on the host.
+
+    estimator = Estimator(model_of(header), [Device("CUDA0", 24 << 30, 23 << 30)], build=11434)
+    plan = estimator.estimate(Settings(ctx=32768, type_k="q8_0", type_v="q8_0"))
+    plan.devices[0].total_bytes, plan.exact, plan.warnings
+
+A planner keeps the Estimator and asks it hundreds of times: only what depends on the settings is
+then computed anew.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from llmctl.core.memory.compute import Buffer, Graph, Load
+from llmctl.core.memory.context import Shape, Sizer, shape_of
+from llmctl.core.memory.model import Model
+from llmctl.core.memory.notes import notes
+from llmctl.core.memory.place import CPU, Loader, Placement, place
+from llmctl.core.memory.settings import HOST, Device, Era, Padding, Settings, padding_of
+from llmctl.core.memory.weights import Weights
+from llmctl.core.memory.widths import borrowed_of, widths_of
+
+_RECURRENT_STEP = 8192
+
+
+class Need(msgspec.Struct, frozen=True, kw_only=True):
+    """What one device, or the host, must have room for. compute_error: how many bytes compute may
+    be off, either way. draft_bytes: a draft model or MTP context with all it needs there."""
+
+    name: str
+    weights_bytes: int = 0
+    kv_bytes: int = 0
+    state_bytes: int = 0
+    compute_bytes: int = 0
+    compute_error_bytes: int = 0
+    mmproj_bytes: int = 0
+    draft_bytes: int = 0
+    output_bytes: int = 0
+
+    @property
+    def total_bytes(self) -> int:
+        """All of it, compute at its estimate."""
+        return (
+            self.weights_bytes + self.kv_bytes + self.state_bytes + self.compute_bytes
+            + self.mmproj_bytes + self.draft_bytes + self.output_bytes
+        )  # fmt: skip
+
+
+class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+    """A priced plan. exact: weights and context are what llama.cpp allocates, to the byte; else
+    they are bounds, and the warnings say why.
+
+    cache_ram_max_bytes, checkpoints_max_bytes: what the server may keep in host memory besides, at
+    most, as it works. unused_bytes: weights in the file that are not loaded.
+    """
+
+    devices: tuple[Need, ...]
+    host: Need
+    n_ctx: int
+    era: Era
+    exact: bool
+    cache_ram_max_bytes: int = 0
+    checkpoints_max_bytes: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+class Estimator:
+    """Prices plans of one model on fixed devices. build: `llama-server --version` of the binary."""
+
+    def __init__(
+        self, model: Model, devices: Sequence[Device], *, build: int | None = None
+    ) -> None:
+        self.model, self.devices, self.era = model, tuple(devices), Era.of_build(build)
+        self._paddings = tuple(padding_of(device.name) for device in devices)
+        self._loaders: dict[bool, Loader] = {}
+        self._widths = widths_of(model)
+        self._borrowed = {one: borrowed_of(model, one) for one in {*self._paddings, HOST}}
+        self._expert_layers = [bool(one) for one in self._borrowed[HOST].experts]
+
+    def estimate(self, settings: Settings) -> Estimate:
+        """Everything, with the warnings."""
+        devices, host, shape = self.needs(settings)
+        warnings, exact = notes(self.model, settings, self.devices, shape)
+        return Estimate(
+            devices=devices, host=host, n_ctx=shape.n_ctx, era=self.era, exact=exact,
+            cache_ram_max_bytes=settings.cache_ram_bytes,
+            checkpoints_max_bytes=self.checkpoints(settings, shape), warnings=warnings,
+        )  # fmt: skip
+
+    def needs(self, settings: Settings) -> tuple[tuple[Need, ...], Need, Shape]:
+        """The numbers alone: what a search asks for, hundreds of times."""
+        shape = shape_of(self.model, settings)
+        where = place(self.model, settings, self.devices)
+        weights = self.loader(mtp=settings.mtp).load(settings, where)
+        kv, state = self._context(settings, shape, where, mtp=False)
+        graph = Graph(self.model, self._widths, settings, shape, self.era)
+        buffers = self._compute(settings, where, graph)
+        drafts = self._predicting(settings, shape, where) if settings.mtp else [0] * len(kv)
+        devices = tuple(
+            Need(
+                name=device.name, weights_bytes=weights.devices[n], kv_bytes=kv[n],
+                state_bytes=state[n], compute_bytes=buffers[n].nbytes,
+                compute_error_bytes=int(buffers[n].nbytes * buffers[n].error),
+                draft_bytes=drafts[n],
+            )
+            for n, device in enumerate(self.devices)
+        )  # fmt: skip
+        outputs = max(1, settings.parallel) * (1 + settings.n_draft)
+        host = Need(
+            name="host", weights_bytes=weights.host, kv_bytes=kv[CPU], state_bytes=state[CPU],
+            compute_bytes=buffers[CPU].nbytes,
+            compute_error_bytes=int(buffers[CPU].nbytes * buffers[CPU].error),
+            draft_bytes=drafts[CPU], output_bytes=4 * self.model.n_vocab * outputs,
+        )  # fmt: skip
+        return devices, host, shape
+
+    def loader(self, *, mtp: bool) -> Loader:
+        """The tensors that are loaded, with or without those of the MTP layers."""
+        if mtp not in self._loaders:
+            self._loaders[mtp] = Loader(Weights(self.model, mtp=mtp), self.devices)
+        return self._loaders[mtp]
+
+    def checkpoints(self, settings: Settings, shape: Shape) -> int:
+        """What context checkpoints may grow to in host memory: all slots, all of theirs.
+
+        tools/server: only for models with a window (not --swa-full) or a recurrent state; each is
+        a slot's window cache or its rows of state.
+        """
+        one = 0
+        sizer = Sizer(self.model, settings, shape, HOST)
+        for layer in self.model.layers:
+            if layer.state:
+                one += sizer.layer(layer).state // shape.rows
+            elif layer.is_swa and not settings.swa_full:
+                one += sizer.layer(layer).kv // (settings.parallel if not settings.unified else 1)
+        return one * settings.checkpoints * max(1, settings.parallel)
+
+    def _context(
+        self, settings: Settings, shape: Shape, where: Placement, *, mtp: bool
+    ) -> tuple[list[int], list[int]]:
+        """K/V and state per device; the last entry is the host's."""
+        kv, state = [0] * (len(self.devices) + 1), [0] * (len(self.devices) + 1)
+        sizers = {one: Sizer(self.model, settings, shape, one) for one in {*self._paddings, HOST}}
+        for number, layer in enumerate(self.model.layers):
+            if layer.mtp if not mtp and not layer.trunk_cache else not layer.mtp and mtp:
+                continue
+            home = where.of(number) if settings.kv_offload else CPU
+            size = sizers[HOST if home == CPU else self._paddings[home]].layer(layer)
+            kv[home] += size.kv
+            state[home] += 0 if mtp else size.state
+        return kv, state
+
+    def _compute(self, settings: Settings, where: Placement, graph: Graph) -> list[Buffer]:
+        """One buffer per device, then the host's."""
+        used = [n for n, (first, last) in enumerate(where.runs) if last > first]
+        lent = tuple(range(min(where.start, len(self.model.layers))))
+        if not used:
+            alone = graph.alone()
+            if not self.devices:
+                return [alone]
+            used = [0]
+        piped = len(used) > 1 and not lent and not settings.overrides and settings.kv_offload
+        piped = (
+            piped and settings.split_mode == "layer" and not self._experts(settings, where, used)
+        )
+        buffers = [Buffer(0, 0.0)] * len(self.devices)
+        for n in used:
+            load = Load(
+                n == used[0], self._experts(settings, where, [n]), lent if n == used[0] else ()
+            )
+            padding = self._paddings[n]
+            buffers[n] = graph.device(load, self._borrowed[padding], padding, piped=piped)
+        return [*buffers, graph.host(piped=piped)]
+
+    def _experts(
+        self, settings: Settings, where: Placement, used: Sequence[int]
+    ) -> tuple[int, ...]:
+        """The layers on these devices whose experts the host holds."""
+        kept = {n for n in range(min(settings.n_cpu_moe, len(self._expert_layers)))}
+        if settings.overrides:
+            loader = self.loader(mtp=settings.mtp)
+            for piece, target in loader.weights.overridden(settings.overrides):
+                if piece.expert:
+                    (kept.add if target == "CPU" else kept.discard)(piece.unit)
+        return tuple(
+            n for n in sorted(kept)
+            if n < len(self._expert_layers) and self._expert_layers[n] and where.of(n) in used
+        )  # fmt: skip
+
+    def _predicting(self, settings: Settings, shape: Shape, where: Placement) -> list[int]:
+        """The MTP context: cache and compute of its own, weights already counted."""
+        kv, _ = self._context(settings, shape, where, mtp=True)
+        graph = Graph(self.model, self._widths, settings, shape, self.era)
+        home = where.of(len(self.model.layers))
+        padding: Padding = HOST if home == CPU else self._paddings[home]
+        device, host = graph.predicting(padding)
+        if home != CPU:
+            kv[home] += device.nbytes
+        kv[CPU] += host.nbytes if home != CPU else device.nbytes
+        return kv
+
+
+def estimate(
+    model: Model, settings: Settings, devices: Sequence[Device], *, build: int | None = None
+) -> Estimate:
+    """One plan, once. To price many, keep an Estimator."""
+    return Estimator(model, devices, build=build).estimate(settings)
