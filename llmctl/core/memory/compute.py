@@ -71,12 +71,12 @@ class Graph:
     def device(self, load: Load, borrowed: Borrowed, padding: Padding, *, piped: bool) -> Buffer:
         """The buffer of one device that runs layers of its own."""
         plain = self._plain(padding)
+        lent = self._lending(load, borrowed)
         if self._era is Era.A:
             logits = self._model.n_vocab * self.token + 5 * self._w.embedding * self.token
-            return Buffer(max(plain, logits + self.mask), 0.35)
+            return Buffer(max(plain, lent, logits + self.mask), 0.35)
         if piped:
             return Buffer(self._piped(plain, first=load.first), self._error(0.05))
-        lent = self._lending(load, borrowed)
         partial = bool(load.layers_lent)
         error = 0.25 if partial else 0.2 if load.experts_lent or not load.first else 0.03
         return Buffer(max(plain, lent), self._error(error))
@@ -108,7 +108,7 @@ class Graph:
         return Buffer(nbytes, 0.25), Buffer(self.mask + 2 * e * self.token + self.small, 0.1)
 
     def _error(self, known: float) -> float:
-        """Recurrent layers and parallel sequences of them are laid out in ways not followed here."""
+        """Recurrent layers are laid out in ways that these forms do not follow."""
         strange = self._model.traits.guess or (self._model.has_state and not self._w.gated)
         return max(known, 0.5 if strange else 0.1 if self._w.gated else known)
 
@@ -151,7 +151,7 @@ class Graph:
         return heads * (2 * cached + (last or 128))
 
     def _piped(self, plain: int, *, first: bool) -> int:
-        """Several devices at work at once: inputs in copies (llama-context.cpp: pipeline_parallel)."""
+        """Several devices at work at once, on copies of the inputs (cparams.pipeline_parallel)."""
         e = self._w.embedding
         shift = -e if self._w.gated else 0 if self._w.mla else self._w.attention - e
         nbytes = plain + _COPIES * self.inputs + shift * self.token

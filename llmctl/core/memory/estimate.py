@@ -11,17 +11,24 @@ then computed anew.
 from collections.abc import Sequence
 
 import msgspec
+from msgspec.structs import replace
 
+from llmctl.core.gguf import Header
 from llmctl.core.memory.compute import Buffer, Graph, Load
 from llmctl.core.memory.context import Shape, Sizer, shape_of
 from llmctl.core.memory.model import Model
-from llmctl.core.memory.notes import notes
+from llmctl.core.memory.notes import notes, ram_notes
 from llmctl.core.memory.place import CPU, Loader, Placement, place
-from llmctl.core.memory.settings import HOST, Device, Era, Padding, Settings, padding_of
+from llmctl.core.memory.settings import HOST, Device, Era, Settings, padding_of
 from llmctl.core.memory.weights import Weights
 from llmctl.core.memory.widths import borrowed_of, widths_of
 
-_RECURRENT_STEP = 8192
+
+class Draft(msgspec.Struct, frozen=True):
+    """A model that drafts: llama.cpp gives it the target's context and a plan of its own."""
+
+    model: Model
+    settings: Settings
 
 
 class Need(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,27 +72,75 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
 
 
+def _need(name: str, weights: int, kv: int, state: int, compute: Buffer) -> Need:
+    return Need(
+        name=name, weights_bytes=weights, kv_bytes=kv, state_bytes=state,
+        compute_bytes=compute.nbytes, compute_error_bytes=int(compute.nbytes * compute.error),
+    )  # fmt: skip
+
+
+def _drafted(
+    devices: tuple[Need, ...], host: Need, draft: tuple[tuple[Need, ...], Need]
+) -> tuple[tuple[Need, ...], Need]:
+    """Adds what drafts: its bytes as one sum, its doubt to that of the compute buffers."""
+    both = [
+        replace(
+            need, draft_bytes=need.draft_bytes + more.total_bytes,
+            compute_error_bytes=need.compute_error_bytes + more.compute_error_bytes,
+        )
+        for need, more in zip((*devices, host), (*draft[0], draft[1]), strict=True)
+    ]  # fmt: skip
+    return tuple(both[:-1]), both[-1]
+
+
+def _seeing(devices: tuple[Need, ...], host: Need, mmproj: Header) -> tuple[tuple[Need, ...], Need]:
+    """The projector goes to the first device (tools/mtmd/clip.cpp), with a compute buffer that
+    grows with the largest image: a third of the weights, where that has been seen."""
+    weights = sum(tensor.nbytes for tensor in mmproj.tensors)
+    first = devices[0] if devices else host
+    seeing = replace(
+        first, mmproj_bytes=weights + weights // 3,
+        compute_error_bytes=first.compute_error_bytes + weights // 3,
+    )  # fmt: skip
+    return ((seeing, *devices[1:]), host) if devices else ((), seeing)
+
+
 class Estimator:
     """Prices plans of one model on fixed devices. build: `llama-server --version` of the binary."""
 
     def __init__(
-        self, model: Model, devices: Sequence[Device], *, build: int | None = None
-    ) -> None:
+        self, model: Model, devices: Sequence[Device], *, build: int | None = None,
+        ram_bytes: int = 0,
+    ) -> None:  # fmt: skip
         self.model, self.devices, self.era = model, tuple(devices), Era.of_build(build)
+        self._ram_bytes = ram_bytes
         self._paddings = tuple(padding_of(device.name) for device in devices)
         self._loaders: dict[bool, Loader] = {}
         self._widths = widths_of(model)
         self._borrowed = {one: borrowed_of(model, one) for one in {*self._paddings, HOST}}
         self._expert_layers = [bool(one) for one in self._borrowed[HOST].experts]
 
-    def estimate(self, settings: Settings) -> Estimate:
-        """Everything, with the warnings."""
+    def estimate(
+        self,
+        settings: Settings,
+        *,
+        draft: "Draft | None" = None,
+        mmproj: Header | None = None,
+    ) -> Estimate:
+        """Everything, with the warnings; with a draft model, and a projector of images."""
         devices, host, shape = self.needs(settings)
+        if draft is not None:
+            drafting = Estimator(draft.model, self.devices, build=self.era.value)
+            devices, host = _drafted(devices, host, drafting.needs(draft.settings)[:2])
+        if mmproj is not None:
+            devices, host = _seeing(devices, host, mmproj)
         warnings, exact = notes(self.model, settings, self.devices, shape)
+        kept = self.checkpoints(settings, shape)
+        needed = host.total_bytes + settings.cache_ram_bytes + kept
         return Estimate(
             devices=devices, host=host, n_ctx=shape.n_ctx, era=self.era, exact=exact,
-            cache_ram_max_bytes=settings.cache_ram_bytes,
-            checkpoints_max_bytes=self.checkpoints(settings, shape), warnings=warnings,
+            cache_ram_max_bytes=settings.cache_ram_bytes, checkpoints_max_bytes=kept,
+            warnings=(*warnings, *ram_notes(needed, host.total_bytes, kept, self._ram_bytes)),
         )  # fmt: skip
 
     def needs(self, settings: Settings) -> tuple[tuple[Need, ...], Need, Shape]:
@@ -96,24 +151,21 @@ class Estimator:
         kv, state = self._context(settings, shape, where, mtp=False)
         graph = Graph(self.model, self._widths, settings, shape, self.era)
         buffers = self._compute(settings, where, graph)
-        drafts = self._predicting(settings, shape, where) if settings.mtp else [0] * len(kv)
         devices = tuple(
-            Need(
-                name=device.name, weights_bytes=weights.devices[n], kv_bytes=kv[n],
-                state_bytes=state[n], compute_bytes=buffers[n].nbytes,
-                compute_error_bytes=int(buffers[n].nbytes * buffers[n].error),
-                draft_bytes=drafts[n],
-            )
+            _need(device.name, weights.devices[n], kv[n], state[n], buffers[n])
             for n, device in enumerate(self.devices)
-        )  # fmt: skip
+        )
+        host = _need("host", weights.host, kv[CPU], state[CPU], buffers[CPU])
         outputs = max(1, settings.parallel) * (1 + settings.n_draft)
-        host = Need(
-            name="host", weights_bytes=weights.host, kv_bytes=kv[CPU], state_bytes=state[CPU],
-            compute_bytes=buffers[CPU].nbytes,
-            compute_error_bytes=int(buffers[CPU].nbytes * buffers[CPU].error),
-            draft_bytes=drafts[CPU], output_bytes=4 * self.model.n_vocab * outputs,
-        )  # fmt: skip
-        return devices, host, shape
+        host = replace(host, output_bytes=4 * self.model.n_vocab * outputs)
+        return (*self._with_mtp(settings, devices, host), shape)
+
+    def _with_mtp(
+        self, settings: Settings, devices: tuple[Need, ...], host: Need
+    ) -> tuple[tuple[Need, ...], Need]:
+        if not settings.mtp or not self.model.n_mtp:
+            return devices, host
+        return _drafted(devices, host, self.predicting(settings))
 
     def loader(self, *, mtp: bool) -> Loader:
         """The tensors that are loaded, with or without those of the MTP layers."""
@@ -177,7 +229,7 @@ class Estimator:
         self, settings: Settings, where: Placement, used: Sequence[int]
     ) -> tuple[int, ...]:
         """The layers on these devices whose experts the host holds."""
-        kept = {n for n in range(min(settings.n_cpu_moe, len(self._expert_layers)))}
+        kept = set(range(min(settings.n_cpu_moe, len(self._expert_layers))))
         if settings.overrides:
             loader = self.loader(mtp=settings.mtp)
             for piece, target in loader.weights.overridden(settings.overrides):
@@ -188,17 +240,22 @@ class Estimator:
             if n < len(self._expert_layers) and self._expert_layers[n] and where.of(n) in used
         )  # fmt: skip
 
-    def _predicting(self, settings: Settings, shape: Shape, where: Placement) -> list[int]:
-        """The MTP context: cache and compute of its own, weights already counted."""
+    def predicting(self, settings: Settings) -> tuple[tuple[Need, ...], Need]:
+        """The MTP context alone: a cache and compute of its own; its weights are the model's."""
+        shape = shape_of(self.model, settings)
+        where = place(self.model, settings, self.devices)
         kv, _ = self._context(settings, shape, where, mtp=True)
-        graph = Graph(self.model, self._widths, settings, shape, self.era)
         home = where.of(len(self.model.layers))
-        padding: Padding = HOST if home == CPU else self._paddings[home]
-        device, host = graph.predicting(padding)
-        if home != CPU:
-            kv[home] += device.nbytes
-        kv[CPU] += host.nbytes if home != CPU else device.nbytes
-        return kv
+        padding = HOST if home == CPU else self._paddings[home]
+        graph = Graph(self.model, self._widths, settings, shape, self.era)
+        own, host = graph.predicting(padding)
+        names = (*(device.name for device in self.devices), "host")
+        needs = [
+            _need(name, 0, kv[n], 0, own if n == home else Buffer(0, 0.0))
+            for n, name in enumerate(names)
+        ]
+        needs[CPU] = _need("host", 0, kv[CPU], 0, own if home == CPU else host)
+        return tuple(needs[:-1]), needs[CPU]
 
 
 def estimate(

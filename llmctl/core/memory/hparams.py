@@ -1,7 +1,5 @@
 """Reads an architecture's keys as llama.cpp does: one number for all layers, or one for each."""
 
-from collections.abc import Mapping
-
 from llmctl.core.gguf import Header, Value
 from llmctl.errors import GgufError
 
@@ -14,7 +12,7 @@ class Hparams:
 
     def __init__(self, header: Header) -> None:
         self._prefix = f"{header.architecture}."
-        self._metadata: Mapping[str, Value] = header.metadata
+        self._metadata: dict[str, Value] = header.metadata
 
     def has(self, key: str) -> bool:
         """Does the file say so at all?"""

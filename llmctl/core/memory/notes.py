@@ -16,7 +16,7 @@ def notes(
 ) -> tuple[tuple[str, ...], bool]:
     """The warnings, and whether weights and context are exact."""
     doubts = tuple(_doubts(model, settings, devices))
-    return (*doubts, *_traps(model, settings, shape), *_host(model, settings)), not doubts
+    return (*doubts, *_traps(model, settings, shape), *_slots(model, settings)), not doubts
 
 
 def _doubts(model: Model, settings: Settings, devices: Sequence[Device]) -> Iterable[str]:
@@ -32,7 +32,7 @@ def _doubts(model: Model, settings: Settings, devices: Sequence[Device]) -> Iter
             " take in the file."
         )
     if model.missing_bytes:
-        yield f"The file lacks {model.missing_bytes} bytes at its end: the download is not complete."
+        yield f"The file lacks {model.missing_bytes} bytes at its end: it is not all there."
     if settings.split_mode not in _SPLIT_MODES:
         yield (
             f"--split-mode {settings.split_mode} divides each tensor: devices are priced as if"
@@ -52,13 +52,13 @@ def _traps(model: Model, settings: Settings, shape: Shape) -> Iterable[str]:
     k, v = cache_type(settings.type_k), cache_type(settings.type_v)
     if k != v and model.is_mla:
         yield (
-            f"This model (MLA) keeps keys only, and llama.cpp refuses a V of another type: give"
-            f" {v.name} the type of K, {k.name}."
+            f"This model (MLA) keeps keys only, and llama.cpp refuses K and V of different types:"
+            f" make both {k.name}."
         )
     elif k != v:
         yield (
-            f"K is {k.name} and V is {v.name}: on CUDA without the kernel for that pair, speed falls"
-            " to a tenth."
+            f"K is {k.name} and V is {v.name}: without a kernel for that pair, attention leaves the"
+            " GPU and speed falls to a tenth."
         )
     if v.is_quantized and not settings.flash_attn and not model.is_mla:
         yield f"A V cache of {v.name} needs flash attention: llama.cpp will not start without."
@@ -78,7 +78,7 @@ def _traps(model: Model, settings: Settings, shape: Shape) -> Iterable[str]:
         )
 
 
-def _host(model: Model, settings: Settings) -> Iterable[str]:
+def _slots(model: Model, settings: Settings) -> Iterable[str]:
     if settings.parallel > 1 and model.has_state:
         yield (
             f"{settings.parallel} slots keep {settings.parallel} recurrent states; one slot would"
@@ -89,3 +89,17 @@ def _host(model: Model, settings: Settings) -> Iterable[str]:
             f"{settings.parallel} slots multiply the cache of the layers with a sliding window by"
             f" {settings.parallel}."
         )
+
+
+def ram_notes(needed: int, loaded: int, checkpoints: int, ram: int) -> Iterable[str]:
+    """What the host may be asked for beyond what it has. ram: 0 is unknown."""
+    if not ram or needed <= ram:
+        return
+    if loaded > ram:
+        yield f"The model alone takes {loaded / GIB:.1f} GiB of the host's {ram / GIB:.1f} GiB."
+        return
+    yield (
+        f"Prompt cache and checkpoints ({checkpoints / GIB:.1f} GiB) may grow the server to"
+        f" {needed / GIB:.1f} GiB; the host has {ram / GIB:.1f} GiB. Lower --cache-ram or"
+        " --ctx-checkpoints."
+    )

@@ -2,12 +2,13 @@
 
 import struct
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 import msgspec
 
 from llmctl.core.memory.model import Model
-from llmctl.core.memory.settings import HOST, Device, Padding, Settings, padding_of
+from llmctl.core.memory.settings import HOST, Device, Settings, padding_of
 from llmctl.core.memory.weights import INPUT, Piece, Weights, padded
 from llmctl.errors import ProfileError
 
@@ -39,7 +40,7 @@ def place(model: Model, settings: Settings, devices: Sequence[Device]) -> Placem
     ends = [start]
     for share in shares:
         ends.append(max(ends[-1], start + _below(share, active)))
-    return Placement(start, tuple(zip(ends, ends[1:], strict=False)))
+    return Placement(start, tuple(pairwise(ends)))
 
 
 def _below(share: float, active: int) -> int:

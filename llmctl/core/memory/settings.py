@@ -8,11 +8,14 @@ MIB = 1 << 20
 
 
 class Era(enum.Enum):
-    """llama.cpp's ways to size compute buffers, each from the build that began it."""
+    """llama.cpp's ways to size compute buffers, each from the build that began it.
+
+    C lies somewhere between 9501 and 11434: from where it is put on, the larger of both is assumed.
+    """
 
     A = 0  # logits for every token of a ubatch
-    B = 9430  # ggml-org/llama.cpp#23861 and #23907, 2026-05-30
-    C = 11000  # the inputs of mixed batches
+    B = 9460  # only for those asked for (ggml-org/llama.cpp#23861); f16 K/V inside (#23907)
+    C = 10000  # the inputs of mixed batches
 
     @classmethod
     def of_build(cls, build: int | None) -> "Era":
@@ -69,8 +72,8 @@ class Device(msgspec.Struct, frozen=True):
 
 
 class Padding(msgspec.Struct, frozen=True):
-    """How a backend lays tensors into a buffer: each begins at a multiple of `alignment`, and rows
-    of quantized tensors are filled up to a multiple of `row` elements at the end (1: not)."""
+    """How a backend lays tensors into a buffer: each begins at a multiple of `alignment`, and the
+    last row of quantized ones is filled up to a multiple of `row` elements (1: it is not)."""
 
     alignment: int
     row: int = 1
@@ -83,8 +86,9 @@ class Padding(msgspec.Struct, frozen=True):
 HOST = Padding(32)
 """ggml-backend.cpp: TENSOR_ALIGNMENT of CPU buffers."""
 _CUDA = Padding(128, 512)
-"""ggml-cuda.cu: get_alignment, get_alloc_size with MATRIX_ROW_PADDING; HIP and MUSA are the same."""
-_PADDINGS = {"CUDA": _CUDA, "ROCm": _CUDA, "MUSA": _CUDA, "SYCL": _CUDA, "Vulkan": Padding(64)}
+"""ggml-cuda.cu: get_alignment, get_alloc_size (MATRIX_ROW_PADDING); HIP and MUSA are the same."""
+_VULKAN = Padding(64)
+_PADDINGS = {"CUDA": _CUDA, "ROCm": _CUDA, "MUSA": _CUDA, "SYCL": _CUDA, "Vulkan": _VULKAN}
 _METAL = Padding(32)
 
 

@@ -49,9 +49,12 @@ class Indexer(enum.Enum):
 
 
 class Traits(msgspec.Struct, frozen=True):
-    """interval: default of full_attention_interval. caches_nextn: MTP layers get a cache of the
-    main context too (they are not filtered out). rollback: the state is kept once per drafted token.
-    guess: why the rules here only bound it; such an estimate is not exact."""
+    """What differs from a plain transformer with keys and values in all its layers.
+
+    interval: default of full_attention_interval. caches_nextn: MTP layers have a cache in the main
+    context too. rollback: the state is kept once more per drafted token. cacheless: nothing is
+    kept. ties_output: without output.weight, the embedding is. guess: why the rules only bound it.
+    """
 
     recurrence: Recurrence = Recurrence.NONE
     swa: Swa | None = None
