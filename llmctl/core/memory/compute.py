@@ -26,6 +26,7 @@ class Load(msgspec.Struct, frozen=True):
     """What one device has to work on. lent: the layers whose weights the host holds."""
 
     first: bool
+    only_output: bool = False
     experts_lent: tuple[int, ...] = ()
     layers_lent: tuple[int, ...] = ()
 
@@ -48,7 +49,9 @@ class Graph:
         )  # fmt: skip
         self._base = 4 if era is Era.C else 2
         self.token = 4 * shape.ubatch
-        self.mask = self._mask(shape.cells) + (self._mask(shape.cells_swa) if model.has_swa else 0)
+        self._outputs = max(1, settings.parallel) * (1 + settings.n_draft)
+        self.mask = self._mask(shape.cells) if any(x.k for x in model.layers) else 0
+        self.mask += self._mask(shape.cells_swa) if model.has_swa else 0
         self.small = self._small()
         self.stream = self._base * widths.embedding * self.token
         self.inputs = self.mask + self.stream + self.small
@@ -69,7 +72,9 @@ class Graph:
         return cache_type(self._settings.type_k).is_quantized
 
     def device(self, load: Load, borrowed: Borrowed, padding: Padding, *, piped: bool) -> Buffer:
-        """The buffer of one device that runs layers of its own."""
+        """The buffer of one device that runs layers of its own, or the output alone."""
+        if load.only_output and self._era is not Era.A:
+            return Buffer(4 * self._outputs * (self._model.n_vocab + 4 * self._w.embedding), 0.5)
         plain = self._plain(padding)
         lent = self._lending(load, borrowed)
         if self._era is Era.A:
@@ -78,7 +83,7 @@ class Graph:
         if piped:
             return Buffer(self._piped(plain, first=load.first), self._error(0.05))
         partial = bool(load.layers_lent)
-        error = 0.25 if partial else 0.2 if load.experts_lent or not load.first else 0.03
+        error = 0.3 if partial else 0.2 if load.experts_lent or not load.first else 0.03
         return Buffer(max(plain, lent), self._error(error))
 
     def host(self, *, piped: bool) -> Buffer:
@@ -94,8 +99,8 @@ class Graph:
         """Without any device: the graph runs in host memory, and nothing is copied."""
         return Buffer(self._plain(Padding(32)), 0.25)
 
-    def predicting(self, padding: Padding) -> tuple[Buffer, Buffer]:
-        """The MTP context: one layer, and half a residual stream."""
+    def predicting(self, padding: Padding, *, piped: bool) -> tuple[Buffer, Buffer]:
+        """The MTP context: one layer, and half a residual stream; then the host's inputs for it."""
         e, ff = self._w.embedding, self._w.ff
         widest = max(
             3 * e + 2 * ff, self._w.attending(self._base), self._w.experts_down(self._base)
@@ -105,18 +110,22 @@ class Graph:
                 piped=False
             )
         nbytes = max(self.token * widest, self._copies(padding)) + self.mask + self.small
+        if piped:  # as seen once, with llama.cpp 0.7.0 on two devices
+            inputs = 2 * (_COPIES + 1) * self.mask + 6 * e * self.token
+            return Buffer(nbytes + inputs, 0.5), Buffer(inputs, 0.5)
         return Buffer(nbytes, 0.25), Buffer(self.mask + 2 * e * self.token + self.small, 0.1)
 
     def _error(self, known: float) -> float:
         """Recurrent layers are laid out in ways that these forms do not follow."""
         strange = self._model.traits.guess or (self._model.has_state and not self._w.gated)
-        return max(known, 0.5 if strange else 0.1 if self._w.gated else known)
+        apart = 0.0 if self._settings.kv_offload else 0.35  # attention and its scores on the host
+        return max(known, apart, 0.5 if strange else 0.1 if self._w.gated else 0.0)
 
     def _plain(self, padding: Padding) -> int:
         """All weights where they are used (memory of one device, or of each)."""
         w, e = self._w, self._w.embedding
-        outputs = max(1, self._settings.parallel) * (1 + self._settings.n_draft)
-        sizes = [w.peak(self._base) * self.token, outputs * self._model.n_vocab * 4 + self.stream]
+        logits = 4 * self._outputs * self._model.n_vocab
+        sizes = [w.peak(self._base) * self.token, logits + self.stream]
         if self._settings.flash_attn:
             sizes.append(self._copies(padding))
         else:

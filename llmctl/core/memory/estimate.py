@@ -205,25 +205,33 @@ class Estimator:
 
     def _compute(self, settings: Settings, where: Placement, graph: Graph) -> list[Buffer]:
         """One buffer per device, then the host's."""
-        used = [n for n, (first, last) in enumerate(where.runs) if last > first]
-        lent = tuple(range(min(where.start, len(self.model.layers))))
+        used = self._used(where)
         if not used:
-            alone = graph.alone()
             if not self.devices:
-                return [alone]
+                return [graph.alone()]
             used = [0]
-        piped = len(used) > 1 and not lent and not settings.overrides and settings.kv_offload
-        piped = (
-            piped and settings.split_mode == "layer" and not self._experts(settings, where, used)
-        )
+        piped = self._piped(settings, where, used)
+        lent = tuple(range(min(where.start, len(self.model.layers))))
         buffers = [Buffer(0, 0.0)] * len(self.devices)
         for n in used:
             load = Load(
-                n == used[0], self._experts(settings, where, [n]), lent if n == used[0] else ()
+                first=n == used[0],
+                only_output=where.runs[n][0] == len(self.model.layers) and n != used[0],
+                experts_lent=self._experts(settings, where, [n]),
+                layers_lent=lent if n == used[0] else (),
             )
             padding = self._paddings[n]
             buffers[n] = graph.device(load, self._borrowed[padding], padding, piped=piped)
         return [*buffers, graph.host(piped=piped)]
+
+    def _used(self, where: Placement) -> list[int]:
+        return [n for n, (first, last) in enumerate(where.runs) if last > first]
+
+    def _piped(self, settings: Settings, where: Placement, used: Sequence[int]) -> bool:
+        """Do the devices work on batches of their own? (llama-context.cpp: pipeline_parallel)"""
+        whole = where.start == 0 and settings.kv_offload and settings.split_mode == "layer"
+        moved = bool(settings.overrides) or bool(self._experts(settings, where, used))
+        return len(used) > 1 and whole and not moved
 
     def _experts(
         self, settings: Settings, where: Placement, used: Sequence[int]
@@ -248,7 +256,8 @@ class Estimator:
         home = where.of(len(self.model.layers))
         padding = HOST if home == CPU else self._paddings[home]
         graph = Graph(self.model, self._widths, settings, shape, self.era)
-        own, host = graph.predicting(padding)
+        piped = self._piped(settings, where, self._used(where))
+        own, host = graph.predicting(padding, piped=piped)
         names = (*(device.name for device in self.devices), "host")
         needs = [
             _need(name, 0, kv[n], 0, own if n == home else Buffer(0, 0.0))
