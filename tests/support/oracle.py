@@ -168,12 +168,16 @@ def table() -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for kind, errors in sorted(rows.items()):
-        share, total, mib = zip(*errors, strict=True)
+        share, of_all, mib = zip(*errors, strict=True)
         lines.append(
-            f"| {kind} | {len(errors)} | {fmean(map(abs, share)):.2%} | {min(share):+.2%} |"
-            f" {max(share):+.2%} | {fmean(map(abs, total)):.3%} | {max(mib, key=abs):+.1f} |"
+            f"| {kind} | {len(errors)} | {_mean(share):.2%} | {min(share):+.2%} |"
+            f" {max(share):+.2%} | {_mean(of_all):.3%} | {max(mib, key=abs):+.1f} |"
         )
     return "\n".join(lines)
+
+
+def _mean(errors: tuple[float, ...]) -> float:
+    return fmean(abs(one) for one in errors)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from typing import Any
 
+from support.oracle import header_of
+
 from llmctl.core.gguf import Header, Tensor, Value
 from llmctl.core.memory import Model, model_of
-from support.oracle import header_of
 
 
 def shape(architecture: str, tensors: Iterable[Tensor] = (), **keys: Any) -> Model:
@@ -19,8 +20,10 @@ def shape(architecture: str, tensors: Iterable[Tensor] = (), **keys: Any) -> Mod
 def qwen3moe_235b(type_: str) -> Model:
     """Qwen3-235B-A22B with all its large tensors of one type."""
     e, layers, ff, experts, vocab = 4096, 94, 1536, 128, 151936
-    tensors: list[Any] = [["token_embd.weight", type_, [e, vocab]], ["output_norm.weight", "f32", [e]],
-                          ["output.weight", type_, [e, vocab]]]  # fmt: skip
+    tensors: list[Any] = [
+        [f"{name}.weight", type_, [e, vocab]] for name in ("token_embd", "output")
+    ]
+    tensors.append(["output_norm.weight", "f32", [e]])
     for n in range(layers):
         for name, kind, dims in (
             ("attn_norm", "f32", [e]), ("ffn_norm", "f32", [e]), ("attn_q", type_, [e, 8192]),

@@ -210,7 +210,7 @@ class Estimator:
             if not self.devices:
                 return [graph.alone()]
             used = [0]
-        piped = self._piped(settings, where, used)
+        piped = self._piped(settings, where)
         lent = tuple(range(min(where.start, len(self.model.layers))))
         buffers = [Buffer(0, 0.0)] * len(self.devices)
         for n in used:
@@ -227,11 +227,11 @@ class Estimator:
     def _used(self, where: Placement) -> list[int]:
         return [n for n, (first, last) in enumerate(where.runs) if last > first]
 
-    def _piped(self, settings: Settings, where: Placement, used: Sequence[int]) -> bool:
+    def _piped(self, settings: Settings, where: Placement) -> bool:
         """Do the devices work on batches of their own? (llama-context.cpp: pipeline_parallel)"""
+        moved = bool(settings.overrides) or settings.n_cpu_moe > 0
         whole = where.start == 0 and settings.kv_offload and settings.split_mode == "layer"
-        moved = bool(settings.overrides) or bool(self._experts(settings, where, used))
-        return len(used) > 1 and whole and not moved
+        return len(self.devices) > 1 and whole and not moved
 
     def _experts(
         self, settings: Settings, where: Placement, used: Sequence[int]
@@ -256,7 +256,7 @@ class Estimator:
         home = where.of(len(self.model.layers))
         padding = HOST if home == CPU else self._paddings[home]
         graph = Graph(self.model, self._widths, settings, shape, self.era)
-        piped = self._piped(settings, where, self._used(where))
+        piped = self._piped(settings, where)
         own, host = graph.predicting(padding, piped=piped)
         names = (*(device.name for device in self.devices), "host")
         needs = [

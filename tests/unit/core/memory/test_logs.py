@@ -10,17 +10,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from support.oracle import header_of, models, oracle
+from support.shapes import dense, gemma4, qwen3moe_235b, qwen35moe
 
 from llmctl.core.gguf import Tensor
-from llmctl.core.memory import Device, Estimator, Model, Override, Settings
-from support.oracle import header_of, models, oracle
-from support.oracle import model_of as read
-from support.shapes import dense, gemma4, qwen3moe_235b, qwen35moe
+from llmctl.core.memory import Device, Estimator, Model, Override, Settings, model_of
 
 MIB = 1 << 20
 GPU = [Device("CUDA0")]
 LOGS = {log["n"]: log["observed_mib"] for log in oracle()["logs"]}
-COVERED: set[int] = set()
 NO_RULES = {
     33: "printed nothing that is quoted",
     35: "compute only, of an era without a rule for two GPUs",
@@ -32,7 +30,9 @@ def without_mtp() -> Model:
     one = json.loads(json.dumps(oracle()["models"]["qwen36_27b"]))
     one["metadata"]["qwen35.block_count"] = 64
     one["metadata"]["qwen35.nextn_predict_layers"] = 0
-    return read(header_of(one["metadata"], [t for t in one["tensors"] if "blk.64." not in t[0]]))
+    return model_of(
+        header_of(one["metadata"], [t for t in one["tensors"] if "blk.64." not in t[0]])
+    )
 
 
 def estimator(
@@ -74,6 +74,10 @@ def q27() -> Model:
     return models()["qwen36_27b"]
 
 
+def ot(patterns: str) -> tuple[Override, ...]:
+    return tuple(Override(one, "CPU") for one in patterns.split(","))
+
+
 def cases() -> list[Any]:
     q35 = qwen35moe(layers=40)
     oss, oss120 = models()["gptoss20"], models()["gptoss120"]
@@ -81,7 +85,6 @@ def cases() -> list[Any]:
     g26 = gemma4(layers=30, period=6, full=2, sliding=8, window=1024)
     g31 = gemma4(layers=60, period=6, full=4, sliding=16, window=1024)
     e2b = gemma4(layers=35, period=5, full=1, sliding=1, window=512, shared=20)
-    ot = lambda pattern: tuple(Override(p, "CPU") for p in pattern.split(","))  # noqa: E731
     return [
         (1, q27(), {"ctx": 131072, "parallel": 4, "unified": True, **Q8},
          {"KV_CUDA0": "KV_CUDA0", "RS_CUDA0": "RS_CUDA0", "output": "output",

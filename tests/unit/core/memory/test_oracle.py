@@ -1,9 +1,9 @@
 """Every plan that real llama.cpp priced for us: weights and context to the byte."""
 
 import pytest
+from support.oracle import BUILD, Point, compared, models, points, table
 
 from llmctl.core.memory import Estimator, Need
-from support.oracle import BUILD, Point, compared, models, points, table
 
 POINTS = points()
 
