@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     Buffer: TypeAlias = bytes | bytearray | mmap.mmap
 
-HEAD_LIMIT = 256 << 20
+HEAD_LIMIT = 128 << 20
 """No head is longer: 1,000,000 tokens with their merges take about 70 MiB."""
 _FIRST_READ = 1 << 20
 _U32 = struct.Struct("<I").unpack_from
