@@ -95,7 +95,7 @@ def _left_behind(box: Box, *, prune: bool) -> Iterable[Change]:
         elif owner is Owner.OURS:
             removable += prune
             yield Change(name, Kind.REMOVE if prune else Kind.ORPHAN, before=text)
-    if removable == len(left) and not known:
+    if prune and removable == len(left) and not known:
         yield from _slice_too(box)
 
 

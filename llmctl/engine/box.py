@@ -24,7 +24,7 @@ from llmctl.core.unit import (
     slice_file,
     source_digest,
 )
-from llmctl.core.words import SLICE, unit_name
+from llmctl.core.words import SLICE, profile_of, unit_name
 from llmctl.errors import HostError, ProfileError
 from llmctl.host.base import Host
 from llmctl.store import Store
@@ -132,6 +132,9 @@ class Box:
         written = read_header(self.store.unit_text(unit)).port
         if written is not None:
             return written
+        loaded = self.store.profiles.get(profile_of(unit) or "")
+        if loaded and loaded.profile and loaded.profile.port is not None:
+            return loaded.profile.port
         found = self.store.config.groups.get(group)
         return found.port if found else 0
 
