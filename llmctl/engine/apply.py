@@ -54,6 +54,8 @@ def plan_apply(
 ) -> tuple[Change, ...]:
     """What `llmctl apply` would do for the named profiles, or for all and what they left behind."""
     wanted = tuple(names) or box.store.names
+    if prune and not names:
+        box.leaving = frozenset(name for name in box.store.orphans if _is_removable(box, name))
     changes = [_change(box, name, overwrite=overwrite) for name in wanted]
     if any(change.after is not None for change in changes):
         changes.append(_file_change(box, box.slice(), overwrite=overwrite))
@@ -81,6 +83,10 @@ def _file_change(box: Box, unit: UnitFile, *, overwrite: bool) -> Change:
         Owner.OURS: Kind.UPDATE if is_stale(unit, before) else Kind.CURRENT,
     }
     return Change(unit.name, kinds[read_header(before).owner], before, unit.text)
+
+
+def _is_removable(box: Box, name: str) -> bool:
+    return read_header(box.store.unit_text(unit_name(name))).owner is Owner.OURS
 
 
 def _left_behind(box: Box, *, prune: bool) -> Iterable[Change]:

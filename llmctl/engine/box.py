@@ -69,12 +69,16 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Box:
-    """One machine that serves models, as it is now: what is read is kept, so one per operation."""
+    """One machine that serves models, as it is now: what is read is kept, so one per operation.
+
+    leaving: profiles that are gone, and whose units are about to go too.
+    """
 
     def __init__(self, host: Host) -> None:
         self.host = host
         self.store = Store(host)
         self.systemd = Systemd(host)
+        self.leaving: frozenset[str] = frozenset()
 
     @cached_property
     def _template(self) -> str:
@@ -83,7 +87,8 @@ class Box:
     def members(self, group: str) -> tuple[str, ...]:
         """Profiles of a group, by name; broken ones too, and gone ones whose units may run."""
         found = [name for name, one in self.store.profiles.items() if one.group == group]
-        found += [name for name, its in self.store.orphans.items() if its == group]
+        gone = self.store.orphans.items()
+        found += [name for name, its in gone if its == group and name not in self.leaving]
         return tuple(sorted(found))
 
     def port(self, profile: Profile) -> int:
