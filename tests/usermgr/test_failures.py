@@ -198,7 +198,7 @@ def test_a_stranger_outside_of_systemd_is_named_too(site: ManagerSite) -> None:
 
 
 def test_no_wait_asks_and_returns(site: ManagerSite) -> None:
-    site.profiles({"old": "", "new": "load=2"})
+    site.profiles({"old": "", "new": "load=4"})
     site.llmctl("switch", "old")
     told = site.llmctl("switch", "new", "--no-wait")
     assert told.stdout.startswith(f"new is starting, instead of old: http://127.0.0.1:{site.port}")
