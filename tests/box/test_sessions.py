@@ -144,8 +144,11 @@ def test_without_a_readable_journal_the_error_is_true_and_has_a_remedy(
 def test_lines_are_followed_as_they_come(site: BoxSite) -> None:
     site.profile("a", "load=1")
     site.llmctl("apply")
-    pipe = "llmctl logs --follow a | grep --max-count=1 'model loaded'"
-    following = site.spawn("timeout", "20", "sh", "-c", pipe)
+    lines = f"{site.home}/fake/lines"
+    script = f"echo $$ >{lines}.pid; exec llmctl logs --follow a >{lines}"
+    following = site.spawn("sh", "-c", script)
     eventually(lambda: "journalctl" in site.run("ps", "-eo", "comm").stdout)
     site.llmctl("switch", "a", "--no-wait")
-    assert "model loaded" in following.result(timeout=30).stdout
+    eventually(lambda: "model loaded" in site.read(lines), why="the line arrives in a file")
+    site.run("sh", "-c", f"kill $(cat {lines}.pid)")
+    following.result(timeout=30)
