@@ -24,6 +24,7 @@ COMMANDS = {
     "list": "profiles",
     "show": "profiles",
     "render": "profiles",
+    "devices": "devices",
     "apply": "apply",
     "enable": "boot",
     "disable": "boot",

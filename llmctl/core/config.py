@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from llmctl.core.document import Path, build
+from llmctl.core.size import MOST_BYTES, parse_size
 from llmctl.core.words import DEFAULT_GROUP, NAME, RESIDENT, profile_of
 from llmctl.errors import ProfileError
 
@@ -32,6 +33,14 @@ class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     port: Annotated[int, Meta(ge=1024, le=65535)]
     conflicts: tuple[str, ...] = ()
+
+
+class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to plan with, instead of what was found: sizes as core/size.py reads them."""
+
+    total: str | int | None = None
+    free: str | int | None = None
+    reserve: str | int | None = None
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -62,6 +71,16 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             examples=[{"gpu": {"port": 12340, "conflicts": ["lmstudio.service"]}}],
         ),
     ] = msgspec.field(default_factory=lambda: {DEFAULT_GROUP: Group(port=FIRST_PORT)})
+    devices: Annotated[
+        dict[str, Device],
+        Meta(
+            title="names with {total: SIZE, free: SIZE, reserve: SIZE} each",
+            description="Devices to plan with: instead of what was found at those that "
+            "`llmctl devices` lists, or all there are when planning for another box. "
+            "`RAM` is the host's memory.",
+            examples=[{"CUDA0": {"reserve": "1GiB"}}],
+        ),
+    ] = {}
     logs: Annotated[
         Literal["journal", "file"],
         Meta(
@@ -109,10 +128,26 @@ def _complaints(config: Config) -> Iterator[tuple[Path, str]]:
             yield ("binaries", name), f"a path with {sign[0]!r} cannot start a unit"
         elif binary and "/" in binary.path and not _is_absolute(binary.path):
             yield ("binaries", name), f"{binary.path} is relative: begin it with / or ~/"
+    for name, device in config.devices.items():
+        yield from _device_complaints(name, device)
     paths = {"models_dir": config.models_dir, "unit_dir": config.unit_dir or "/"}
     for key, place in paths.items():
         if not _is_absolute(place):
             yield (key,), f"{place} is relative: begin it with /, ~/ or a variable"
+
+
+def _device_complaints(name: str, device: Device) -> Iterator[tuple[Path, str]]:
+    sizes: dict[str, int] = {}
+    for key in ("total", "free", "reserve"):
+        given = getattr(device, key)
+        try:
+            sizes |= {} if given is None else {key: parse_size(given)}
+        except ValueError as error:
+            yield ("devices", name, key), str(error)
+    if sizes.get("total") == 0:
+        yield ("devices", name, "total"), "expected more than nothing"
+    elif sizes.get("free", 0) > sizes.get("total", MOST_BYTES):
+        yield ("devices", name, "free"), f"{device.free} is more than the total, {device.total}"
 
 
 def _is_absolute(path: str) -> bool:

@@ -15,6 +15,10 @@ from llmctl.host.base import Connection, Entry, Result
 _MORE_PATH = ("~/.local/bin", "/usr/local/bin", "/usr/bin", "/bin")
 
 
+KILL_TIMEOUT_S = 1.0
+"""How long a killed program may take to be gone."""
+
+
 class LocalHost:
     """Host: commands by subprocess, files by the file system, ports by TCP."""
 
@@ -38,21 +42,24 @@ class LocalHost:
     def run(self, argv: Sequence[str], *, timeout: float) -> Result:
         """See Host."""
         try:
-            done = subprocess.run(
+            process = subprocess.Popen(
                 argv,
                 env=self._environ,
                 stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=timeout,
-                check=False,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
             )
+        except OSError as error:
+            raise HostError(f"{argv[0]} cannot be run: {error.strerror}.") from None
+        try:
+            streams = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             message = f"{argv[0]} did not end within {timeout:g} s."
             raise NoAnswerError(message, hint=f"Try it by hand: {_typed(argv)}") from None
-        except OSError as error:
-            raise HostError(f"{argv[0]} cannot be run: {error.strerror}.") from None
-        out, err = (stream.decode(errors="replace") for stream in (done.stdout, done.stderr))
-        return Result(tuple(argv), done.returncode, out, err)
+        finally:
+            end(process)
+        out, err = (stream.decode(errors="replace") for stream in streams)
+        return Result(tuple(argv), process.returncode, out, err)
 
     def lines(self, argv: Sequence[str]) -> Iterator[str]:
         """See Host."""
@@ -163,6 +170,21 @@ class LocalHost:
             connection.close()
             raise
         return connection
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """Kill what still runs, and do not wait for what cannot die.
+
+    A program in a wedged driver (nvidia-smi on a card that fell off the bus) is beyond SIGKILL;
+    subprocess.run() would wait for it forever.
+    """
+    if process.returncode is None:
+        process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=KILL_TIMEOUT_S)
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
 
 
 def _is_ours(path: str | None) -> bool:

@@ -1,15 +1,32 @@
 """What a llama-server build can do, asked once and kept until the file changes."""
 
 import contextlib
+from collections.abc import Mapping
 
 import msgspec
 
-from llmctl.core.config import Binary
+from llmctl.core.config import UNSAFE_IN_PROGRAM, Binary
 from llmctl.core.flags import Flags, parse_help
 from llmctl.errors import HostError, ProfileError
 from llmctl.host.base import Host
 
 PROBE_TIMEOUT_S = 20.0
+
+
+def find(host: Host, name: str, binary: Binary, *, file: str) -> str:
+    """The absolute path of a build; ProfileError, about `file`, when a unit cannot start it."""
+    found = host.which(binary.path)
+    if found is None:
+        raise ProfileError(
+            f"{file}: binaries.{name}: {binary.path} is not an executable file on {host.name}",
+            hint=f"Say where it is: binaries: {{{name}: /path/to/llama-server}}",
+        )
+    if sign := UNSAFE_IN_PROGRAM.search(found):
+        raise ProfileError(
+            f"{file}: binaries.{name}: a path with {sign[0]!r} cannot start a unit",
+            hint="Link the binary from a plainer path, and name that.",
+        )
+    return found
 
 
 class _Probed(msgspec.Struct, frozen=True):
@@ -35,6 +52,12 @@ def flags_of(host: Host, path: str, binary: Binary, *, cache_dir: str) -> Flags:
     return flags
 
 
+def argv_with(env: Mapping[str, str | int], *words: str) -> tuple[str, ...]:
+    """A command in an environment; env(1) brings it there over SSH, too."""
+    assignments = (f"{key}={value}" for key, value in env.items())
+    return ("env", *assignments, *words) if env else words
+
+
 def _known(host: Host, cache: str) -> _Probed | None:
     try:
         return msgspec.json.decode(host.read(cache), type=_Probed)
@@ -43,9 +66,7 @@ def _known(host: Host, cache: str) -> _Probed | None:
 
 
 def _probe(host: Host, path: str, binary: Binary) -> Flags:
-    assignments = [f"{key}={value}" for key, value in binary.env.items()]
-    argv = ["env", *assignments, path, "--help"] if assignments else [path, "--help"]
-    result = host.run(argv, timeout=PROBE_TIMEOUT_S)
+    result = host.run(argv_with(binary.env, path, "--help"), timeout=PROBE_TIMEOUT_S)
     flags = parse_help(result.stdout + result.stderr)
     if "--port" not in flags:
         said = (result.stderr.strip().splitlines() or [f"status {result.status}"])[-1]

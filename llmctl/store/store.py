@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from llmctl.core.argv import Files
-from llmctl.core.config import UNSAFE_IN_PROGRAM, Binary, Config, parse_config
+from llmctl.core.config import Binary, Config, parse_config
 from llmctl.core.flags import Flags
 from llmctl.core.gguf_name import shards
 from llmctl.core.profile import Profile, parse_profile
@@ -21,7 +21,7 @@ from llmctl.core.unit import read_header
 from llmctl.core.words import DEFAULT_GROUP, NAME, profile_of, unit_name
 from llmctl.errors import HostError, ProfileError
 from llmctl.host.base import Entry, Host
-from llmctl.store.binaries import flags_of
+from llmctl.store.binaries import find, flags_of
 from llmctl.store.documents import Documents
 from llmctl.store.places import Places
 
@@ -41,7 +41,7 @@ class Store(Places):
     def __init__(self, host: Host) -> None:
         super().__init__(host)
         self._flags: dict[tuple[str, str], Flags] = {}
-        self._programs: dict[str, str | None] = {}
+        self._programs: dict[str, str] = {}
 
     @cached_property
     def unit_dir(self) -> str:
@@ -274,23 +274,11 @@ class Store(Places):
 
     def binary_path(self, profile: Profile) -> str:
         """The absolute path of a profile's llama-server; ProfileError when it is not there."""
-        wanted = self.binary(profile).path
-        if wanted not in self._programs:
-            self._programs[wanted] = self.host.which(wanted)
-        found = self._programs[wanted]
-        if found is None:
-            raise ProfileError(
-                f"{self.config_dir}/config.yaml: binaries.{profile.binary}: "
-                f"{wanted} is not an executable file on {self.host.name}",
-                hint=f"Say where it is: binaries: {{{profile.binary}: /path/to/llama-server}}",
-            )
-        if sign := UNSAFE_IN_PROGRAM.search(found):
-            raise ProfileError(
-                f"{self.config_dir}/config.yaml: binaries.{profile.binary}: a path with "
-                f"{sign[0]!r} cannot start a unit",
-                hint="Link the binary from a plainer path, and name that.",
-            )
-        return found
+        file = f"{self.config_dir}/config.yaml"
+        if profile.binary not in self._programs:
+            binary = self.binary(profile)
+            self._programs[profile.binary] = find(self.host, profile.binary, binary, file=file)
+        return self._programs[profile.binary]
 
     def flags(self, profile: Profile) -> Flags:
         """What a profile's binary can do: from the cache, else from its --help (10 ms)."""

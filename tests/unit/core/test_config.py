@@ -5,7 +5,15 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from llmctl.core.config import Binary, Config, Group, json_schema, parse_config, require_group
+from llmctl.core.config import (
+    Binary,
+    Config,
+    Device,
+    Group,
+    json_schema,
+    parse_config,
+    require_group,
+)
 from llmctl.core.document import parse_yaml
 from llmctl.errors import ProfileError
 
@@ -25,6 +33,7 @@ def test_an_empty_file_is_a_working_configuration() -> None:
         models_dir="~/models",
         binaries={"upstream": "llama-server"},
         groups={"gpu": Group(port=12340)},
+        devices={},
         logs="journal",
         unit_dir=None,
     )
@@ -37,6 +46,14 @@ def test_a_binary_is_a_path() -> None:
 def test_a_binary_may_bring_an_environment() -> None:
     found = parse("binaries: {tq3: {path: /opt/x, env: {A: 1}}}").binary("tq3")
     assert found == Binary(path="/opt/x", env={"A": 1})
+
+
+def test_devices_are_declared_with_sizes() -> None:
+    config = parse("devices: {CUDA0: {total: 15.9GiB, reserve: 0}, RAM: {free: 34359738368}}")
+    assert config.devices == {
+        "CUDA0": Device(total="15.9GiB", reserve=0),
+        "RAM": Device(free=34359738368),
+    }
 
 
 def test_a_binary_that_is_not_there_is_none() -> None:
@@ -74,6 +91,15 @@ def test_a_foreign_unit_is_taken(unit: str) -> None:
         ("binaries: {a: {}}", "binaries.a.path: missing"),
         ("binaries: [a]", "binaries: expected names with a path each"),
         ("binaries: {a: build/llama-server}", "binaries.a: build/llama-server is relative"),
+        ("devices: {CUDA0: 24GiB}", "devices.CUDA0: expected"),
+        ("devices: {CUDA0: {total: 24GB}}", "devices.CUDA0.total: expected a size such as 24GiB"),
+        ("devices: {CUDA0: {reserve: 24}}", "devices.CUDA0.reserve: 24 without a unit is bytes"),
+        ("devices: {CUDA0: {total: 15.9}}", "devices.CUDA0.total: expected"),
+        ("devices: {CUDA0: {total: 0}}", "devices.CUDA0.total: expected more than nothing"),
+        ("devices: {CUDA0: {total: -5}}", "devices.CUDA0.total: expected a size"),
+        ("devices: {A: {total: 8GiB, free: 9GiB}}", "devices.A.free: 9GiB is more than the total"),
+        ("devices: {CUDA0: {size: 8GiB}}", "devices.CUDA0.size: unknown key"),
+        ("devices: [CUDA0]", "devices: expected names with {total: SIZE"),
         ("models_dir: models", "models_dir: models is relative"),
         ("unit_dir: units", "unit_dir: units is relative"),
         ("logs: syslog", 'logs: expected journal or file, got "syslog"'),

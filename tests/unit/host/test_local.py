@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from llmctl.errors import HostError
-from llmctl.host.local import LocalHost
+from llmctl.host.local import KILL_TIMEOUT_S, LocalHost, end
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,6 +63,22 @@ def test_a_timeout_says_how_to_try_it_by_hand() -> None:
     with pytest.raises(HostError) as caught:
         LocalHost().run(["sh", "-c", "sleep 60"], timeout=0.1)
     assert caught.value.hint == "Try it by hand: sh -c 'sleep 60'"
+
+
+class Wedged(subprocess.Popen[bytes]):
+    """A process beyond SIGKILL, as in a driver that hangs."""
+
+    def kill(self) -> None:
+        """Does nothing."""
+
+
+def test_a_program_that_cannot_be_killed_is_not_waited_for() -> None:
+    with Wedged(["sleep", "60"], stdout=subprocess.PIPE) as process:
+        began = time.monotonic()
+        end(process)
+        assert time.monotonic() - began < 10 * KILL_TIMEOUT_S
+        assert process.returncode is None
+        process.terminate()
 
 
 def test_a_file_has_the_mode_it_was_written_with(tmp_path: Path) -> None:

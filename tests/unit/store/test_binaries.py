@@ -10,7 +10,7 @@ from support.world import HELP, OLD_HELP
 
 from llmctl.core.config import Binary
 from llmctl.errors import ProfileError
-from llmctl.store.binaries import flags_of
+from llmctl.store.binaries import argv_with, find, flags_of
 
 if TYPE_CHECKING:
     from llmctl.core.flags import Flags
@@ -95,3 +95,30 @@ def test_what_says_nothing_is_refused_with_its_status() -> None:
     host.install(PATH, lambda _: Output(status=139))
     with pytest.raises(ProfileError, match="status 139"):
         ask(host)
+
+
+# find, argv_with
+
+
+def test_a_build_is_found_on_the_path() -> None:
+    host = FakeHost()
+    host.install("/usr/bin/llama-server", lambda _: Output())
+    found = find(host, "upstream", Binary(path="llama-server"), file="config.yaml")
+    assert found == "/usr/bin/llama-server"
+
+
+def test_a_build_that_is_not_there_is_refused_with_what_to_write() -> None:
+    with pytest.raises(ProfileError, match=r"binaries\.tq3: /x is not an executable"):
+        find(FakeHost(), "tq3", Binary(path="/x"), file="config.yaml")
+
+
+def test_a_place_that_no_unit_can_name_is_refused() -> None:
+    host = FakeHost()
+    host.install("/usr/bin/a$b", lambda _: Output())
+    with pytest.raises(ProfileError, match="cannot start a unit"):
+        find(host, "tq3", Binary(path="a$b"), file="config.yaml")
+
+
+def test_a_command_without_an_environment_is_itself() -> None:
+    assert argv_with({}, "a", "b") == ("a", "b")
+    assert argv_with({"X": 1}, "a") == ("env", "X=1", "a")
