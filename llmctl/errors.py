@@ -33,6 +33,10 @@ class ProfileError(LlmctlError):
         super().__init__("\n".join(self.problems), hint=hint)
 
 
+class GgufError(ProfileError):
+    """A model file that is no GGUF file, or a broken one: what is wrong, at which byte."""
+
+
 class DoesNotFitError(LlmctlError):
     """The model does not fit into the memory of the devices."""
 

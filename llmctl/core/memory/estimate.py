@@ -1,0 +1,274 @@
+"""From a model, settings and devices to bytes, per device and on the host.
+
+    estimator = Estimator(model_of(header), [Device("CUDA0", 24 << 30, 23 << 30)], build=11434)
+    plan = estimator.estimate(Settings(ctx=32768, type_k="q8_0", type_v="q8_0"))
+    plan.devices[0].total_bytes, plan.exact, plan.warnings
+
+A planner keeps the Estimator and asks it hundreds of times: only what depends on the settings is
+then computed anew.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec.structs import replace
+
+from llmctl.core.gguf import Header
+from llmctl.core.memory.compute import Buffer, Graph, Load
+from llmctl.core.memory.context import Shape, Sizer, shape_of
+from llmctl.core.memory.model import Model
+from llmctl.core.memory.notes import notes, ram_notes
+from llmctl.core.memory.place import CPU, Loader, Placement, place
+from llmctl.core.memory.settings import HOST, Device, Era, Settings, padding_of
+from llmctl.core.memory.weights import Weights
+from llmctl.core.memory.widths import borrowed_of, widths_of
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """A model that drafts: llama.cpp gives it the target's context and a plan of its own."""
+
+    model: Model
+    settings: Settings
+
+
+class Need(msgspec.Struct, frozen=True, kw_only=True):
+    """What one device, or the host, must have room for. compute_error: how many bytes compute may
+    be off, either way. draft_bytes: a draft model or MTP context with all it needs there."""
+
+    name: str
+    weights_bytes: int = 0
+    kv_bytes: int = 0
+    state_bytes: int = 0
+    compute_bytes: int = 0
+    compute_error_bytes: int = 0
+    mmproj_bytes: int = 0
+    draft_bytes: int = 0
+    output_bytes: int = 0
+
+    @property
+    def total_bytes(self) -> int:
+        """All of it, compute at its estimate."""
+        return (
+            self.weights_bytes + self.kv_bytes + self.state_bytes + self.compute_bytes
+            + self.mmproj_bytes + self.draft_bytes + self.output_bytes
+        )  # fmt: skip
+
+
+class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+    """A priced plan. exact: weights and context are what llama.cpp allocates, to the byte; else
+    they are bounds, and the warnings say why.
+
+    cache_ram_max_bytes, checkpoints_max_bytes: what the server may keep in host memory besides, at
+    most, as it works. unused_bytes: weights in the file that are not loaded.
+    """
+
+    devices: tuple[Need, ...]
+    host: Need
+    n_ctx: int
+    era: Era
+    exact: bool
+    cache_ram_max_bytes: int = 0
+    checkpoints_max_bytes: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+def _need(name: str, weights: int, kv: int, state: int, compute: Buffer) -> Need:
+    return Need(
+        name=name, weights_bytes=weights, kv_bytes=kv, state_bytes=state,
+        compute_bytes=compute.nbytes, compute_error_bytes=int(compute.nbytes * compute.error),
+    )  # fmt: skip
+
+
+def _drafted(
+    devices: tuple[Need, ...], host: Need, draft: tuple[tuple[Need, ...], Need]
+) -> tuple[tuple[Need, ...], Need]:
+    """Adds what drafts: its bytes as one sum, its doubt to that of the compute buffers."""
+    both = [
+        replace(
+            need, draft_bytes=need.draft_bytes + more.total_bytes,
+            compute_error_bytes=need.compute_error_bytes + more.compute_error_bytes,
+        )
+        for need, more in zip((*devices, host), (*draft[0], draft[1]), strict=True)
+    ]  # fmt: skip
+    return tuple(both[:-1]), both[-1]
+
+
+def _seeing(devices: tuple[Need, ...], host: Need, mmproj: Header) -> tuple[tuple[Need, ...], Need]:
+    """The projector goes to the first device (tools/mtmd/clip.cpp), with a compute buffer that
+    grows with the largest image: a third of the weights, where that has been seen."""
+    weights = sum(tensor.nbytes for tensor in mmproj.tensors)
+    first = devices[0] if devices else host
+    seeing = replace(
+        first, mmproj_bytes=weights + weights // 3,
+        compute_error_bytes=first.compute_error_bytes + weights // 3,
+    )  # fmt: skip
+    return ((seeing, *devices[1:]), host) if devices else ((), seeing)
+
+
+class Estimator:
+    """Prices plans of one model on fixed devices. build: `llama-server --version` of the binary."""
+
+    def __init__(
+        self, model: Model, devices: Sequence[Device], *, build: int | None = None,
+        ram_bytes: int = 0,
+    ) -> None:  # fmt: skip
+        self.model, self.devices, self.era = model, tuple(devices), Era.of_build(build)
+        self._ram_bytes = ram_bytes
+        self._paddings = tuple(padding_of(device.name) for device in devices)
+        self._loaders: dict[bool, Loader] = {}
+        self._widths = widths_of(model)
+        self._borrowed = {one: borrowed_of(model, one) for one in {*self._paddings, HOST}}
+        self._expert_layers = [bool(one) for one in self._borrowed[HOST].experts]
+
+    def estimate(
+        self,
+        settings: Settings,
+        *,
+        draft: "Draft | None" = None,
+        mmproj: Header | None = None,
+    ) -> Estimate:
+        """Everything, with the warnings; with a draft model, and a projector of images."""
+        devices, host, shape = self.needs(settings)
+        if draft is not None:
+            drafting = Estimator(draft.model, self.devices, build=self.era.value)
+            devices, host = _drafted(devices, host, drafting.needs(draft.settings)[:2])
+        if mmproj is not None:
+            devices, host = _seeing(devices, host, mmproj)
+        warnings, exact = notes(self.model, settings, self.devices, shape)
+        kept = self.checkpoints(settings, shape)
+        needed = host.total_bytes + settings.cache_ram_bytes + kept
+        return Estimate(
+            devices=devices, host=host, n_ctx=shape.n_ctx, era=self.era, exact=exact,
+            cache_ram_max_bytes=settings.cache_ram_bytes, checkpoints_max_bytes=kept,
+            warnings=(*warnings, *ram_notes(needed, host.total_bytes, kept, self._ram_bytes)),
+        )  # fmt: skip
+
+    def needs(self, settings: Settings) -> tuple[tuple[Need, ...], Need, Shape]:
+        """The numbers alone: what a search asks for, hundreds of times."""
+        shape = shape_of(self.model, settings)
+        where = place(self.model, settings, self.devices)
+        weights = self.loader(mtp=settings.mtp).load(settings, where)
+        kv, state = self._context(settings, shape, where, mtp=False)
+        graph = Graph(self.model, self._widths, settings, shape, self.era)
+        buffers = self._compute(settings, where, graph)
+        devices = tuple(
+            _need(device.name, weights.devices[n], kv[n], state[n], buffers[n])
+            for n, device in enumerate(self.devices)
+        )
+        host = _need("host", weights.host, kv[CPU], state[CPU], buffers[CPU])
+        outputs = max(1, settings.parallel) * (1 + settings.n_draft)
+        host = replace(host, output_bytes=4 * self.model.n_vocab * outputs)
+        return (*self._with_mtp(settings, devices, host), shape)
+
+    def _with_mtp(
+        self, settings: Settings, devices: tuple[Need, ...], host: Need
+    ) -> tuple[tuple[Need, ...], Need]:
+        if not settings.mtp or not self.model.n_mtp:
+            return devices, host
+        return _drafted(devices, host, self.predicting(settings))
+
+    def loader(self, *, mtp: bool) -> Loader:
+        """The tensors that are loaded, with or without those of the MTP layers."""
+        if mtp not in self._loaders:
+            self._loaders[mtp] = Loader(Weights(self.model, mtp=mtp), self.devices)
+        return self._loaders[mtp]
+
+    def checkpoints(self, settings: Settings, shape: Shape) -> int:
+        """What context checkpoints may grow to in host memory: all slots, all of theirs.
+
+        tools/server: only for models with a window (not --swa-full) or a recurrent state; each is
+        a slot's window cache or its rows of state.
+        """
+        one = 0
+        sizer = Sizer(self.model, settings, shape, HOST)
+        for layer in self.model.layers:
+            if layer.state:
+                one += sizer.layer(layer).state // shape.rows
+            elif layer.is_swa and not settings.swa_full:
+                one += sizer.layer(layer).kv // (settings.parallel if not settings.unified else 1)
+        return one * settings.checkpoints * max(1, settings.parallel)
+
+    def _context(
+        self, settings: Settings, shape: Shape, where: Placement, *, mtp: bool
+    ) -> tuple[list[int], list[int]]:
+        """K/V and state per device; the last entry is the host's."""
+        kv, state = [0] * (len(self.devices) + 1), [0] * (len(self.devices) + 1)
+        sizers = {one: Sizer(self.model, settings, shape, one) for one in {*self._paddings, HOST}}
+        for number, layer in enumerate(self.model.layers):
+            if layer.mtp if not mtp and not layer.trunk_cache else not layer.mtp and mtp:
+                continue
+            home = where.of(number) if settings.kv_offload else CPU
+            size = sizers[HOST if home == CPU else self._paddings[home]].layer(layer)
+            kv[home] += size.kv
+            state[home] += 0 if mtp else size.state
+        return kv, state
+
+    def _compute(self, settings: Settings, where: Placement, graph: Graph) -> list[Buffer]:
+        """One buffer per device, then the host's."""
+        used = self._used(where)
+        if not used:
+            if not self.devices:
+                return [graph.alone()]
+            used = [0]
+        piped = self._piped(settings, where)
+        lent = tuple(range(min(where.start, len(self.model.layers))))
+        buffers = [Buffer(0, 0.0)] * len(self.devices)
+        for n in used:
+            load = Load(
+                first=n == used[0],
+                only_output=where.runs[n][0] == len(self.model.layers) and n != used[0],
+                experts_lent=self._experts(settings, where, [n]),
+                layers_lent=lent if n == used[0] else (),
+            )
+            padding = self._paddings[n]
+            buffers[n] = graph.device(load, self._borrowed[padding], padding, piped=piped)
+        return [*buffers, graph.host(piped=piped)]
+
+    def _used(self, where: Placement) -> list[int]:
+        return [n for n, (first, last) in enumerate(where.runs) if last > first]
+
+    def _piped(self, settings: Settings, where: Placement) -> bool:
+        """Do the devices work on batches of their own? (llama-context.cpp: pipeline_parallel)"""
+        moved = bool(settings.overrides) or settings.n_cpu_moe > 0
+        whole = where.start == 0 and settings.kv_offload and settings.split_mode == "layer"
+        return len(self.devices) > 1 and whole and not moved
+
+    def _experts(
+        self, settings: Settings, where: Placement, used: Sequence[int]
+    ) -> tuple[int, ...]:
+        """The layers on these devices whose experts the host holds."""
+        kept = set(range(min(settings.n_cpu_moe, len(self._expert_layers))))
+        if settings.overrides:
+            loader = self.loader(mtp=settings.mtp)
+            for piece, target in loader.weights.overridden(settings.overrides):
+                if piece.expert:
+                    (kept.add if target == "CPU" else kept.discard)(piece.unit)
+        return tuple(
+            n for n in sorted(kept)
+            if n < len(self._expert_layers) and self._expert_layers[n] and where.of(n) in used
+        )  # fmt: skip
+
+    def predicting(self, settings: Settings) -> tuple[tuple[Need, ...], Need]:
+        """The MTP context alone: a cache and compute of its own; its weights are the model's."""
+        shape = shape_of(self.model, settings)
+        where = place(self.model, settings, self.devices)
+        kv, _ = self._context(settings, shape, where, mtp=True)
+        home = where.of(len(self.model.layers))
+        padding = HOST if home == CPU else self._paddings[home]
+        graph = Graph(self.model, self._widths, settings, shape, self.era)
+        piped = self._piped(settings, where)
+        own, host = graph.predicting(padding, piped=piped)
+        names = (*(device.name for device in self.devices), "host")
+        needs = [
+            _need(name, 0, kv[n], 0, own if n == home else Buffer(0, 0.0))
+            for n, name in enumerate(names)
+        ]
+        needs[CPU] = _need("host", 0, kv[CPU], 0, own if home == CPU else host)
+        return tuple(needs[:-1]), needs[CPU]
+
+
+def estimate(
+    model: Model, settings: Settings, devices: Sequence[Device], *, build: int | None = None
+) -> Estimate:
+    """One plan, once. To price many, keep an Estimator."""
+    return Estimator(model, devices, build=build).estimate(settings)
