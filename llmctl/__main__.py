@@ -35,10 +35,17 @@ def _status() -> None:
     from llmctl.cli.output import guarded
 
     with guarded():
-        from llmctl.cli.boxes import LOCAL, open_box
-        from llmctl.cli.overview import show_overview
+        from llmctl.engine.ahead import Ahead
+        from llmctl.host.local import LocalHost
+        from llmctl.systemd import Systemd
 
-        show_overview(open_box(LOCAL), as_json="--json" in sys.argv)
+        host = LocalHost()
+        # systemd takes as long to answer as the rest takes to import.
+        asked = Ahead(lambda: Systemd(host).lively_status("llm-*.service"))
+        from llmctl.cli.overview import show_overview
+        from llmctl.engine.box import Box
+
+        show_overview(Box(host), as_json="--json" in sys.argv, asked=asked.result)
 
 
 def _number(code: object) -> int:

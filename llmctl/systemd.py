@@ -109,6 +109,10 @@ class Systemd:
         rows = self._call(*_SYSTEMCTL, "list-units", *_LIST, "--", *patterns).stdout.splitlines()
         return tuple(row.split()[0] for row in rows if not _is_stopped(row.split()))
 
+    def lively_status(self, *patterns: str) -> tuple[UnitStatus, ...]:
+        """The units of the patterns that are not plainly stopped, as they are."""
+        return self.status(self.lively(*patterns))
+
     def starting(self) -> frozenset[str]:
         """Units with a start or restart job that waits or runs."""
         rows = self._call(
@@ -203,7 +207,7 @@ def _telling(stderr: str) -> str:
 
 def _no_manager(host: Host) -> HostError:
     environ = host.environ()
-    if environ.get("SUDO_USER"):
+    if environ.get("SUDO_USER") and environ.get("USER") == "root":
         return HostError(
             "root's user manager does not run; models belong to the user manager of a person.",
             hint=f"Run llmctl without sudo, as {environ['SUDO_USER']}.",

@@ -23,7 +23,7 @@ Imported = Callable[..., set[str]]
 
 @pytest.fixture
 def imported(user_manager: UserManager, fake_llama: Path) -> Iterator[Imported]:
-    site = ManagerSite(user_manager, fake_llama).set_up()
+    site = ManagerSite(user_manager, str(fake_llama)).set_up()
     site.profile("one")
     site.llmctl("apply")
     site.llmctl("switch", "one")

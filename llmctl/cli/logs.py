@@ -1,5 +1,6 @@
 """llmctl logs"""
 
+import contextlib
 from typing import Annotated
 
 import typer
@@ -28,14 +29,11 @@ def logs(
     verbose: VerboseOption = False,
 ) -> None:
     """What a model's server wrote."""
-    box = open_box(host, verbose=verbose)
-    if name is not None:
-        box.store.require([name])
-    profile = name or _active(box)
-    try:
-        _print(box, profile, lines=lines, follow=follow)
-    except KeyboardInterrupt:
-        return
+    with contextlib.suppress(KeyboardInterrupt):  # the usual way to end --follow
+        box = open_box(host, verbose=verbose)
+        if name is not None:
+            box.store.require([name])
+        _print(box, name or _active(box), lines=lines, follow=follow)
 
 
 def _active(box: Box) -> str:

@@ -5,12 +5,12 @@ from typing import Any
 from llmctl.cli.output import answer, answer_json, duration, gib, table, warn
 from llmctl.core.state import State
 from llmctl.engine.box import Box
-from llmctl.engine.status import Instance, Overview, overview
+from llmctl.engine.status import Asked, Instance, Overview, overview
 
 
-def show_overview(box: Box, *, as_json: bool) -> None:
-    """The state of a box, as a table or as JSON."""
-    seen = overview(box)
+def show_overview(box: Box, *, as_json: bool, asked: Asked | None = None) -> None:
+    """The state of a box, as a table or as JSON. asked: see engine.status.overview."""
+    seen = overview(box, asked=asked)
     if as_json:
         answer_json(facts(seen))
         return
@@ -60,7 +60,7 @@ def _instance_facts(one: Instance) -> dict[str, Any]:
         "unit": one.unit,
         "group": one.group,
         "state": one.state.value,
-        "port": one.port,
+        "port": one.port or None,
         "pid": one.pid or None,
         "uptime_s": one.uptime_s and round(one.uptime_s, 1),
         "memory_bytes": one.memory_bytes,

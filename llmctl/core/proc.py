@@ -38,6 +38,13 @@ def parse_read_bytes(io: str) -> int:
     return int(match[1]) if match else 0
 
 
+def parse_port(cmdline: bytes) -> int | None:
+    """The port that a llama-server was told to listen on, from /proc/PID/cmdline."""
+    words = cmdline.split(b"\0")
+    told = words[words.index(b"--port") + 1 :] if b"--port" in words else []
+    return int(told[0]) if told and told[0].isdigit() else None
+
+
 def uptime_s(stat: str, uptime: str, *, ticks: int = 100) -> float | None:
     """Age of a process from /proc/PID/stat and /proc/uptime. USER_HZ is 100 on all of Linux."""
     fields = stat.rpartition(")")[2].split()

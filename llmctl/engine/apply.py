@@ -1,5 +1,6 @@
 """Installed units follow the profiles: what would change, and the change."""
 
+import contextlib
 import enum
 from collections.abc import Iterable, Sequence
 
@@ -125,17 +126,19 @@ def carry_out(box: Box, changes: Sequence[Change], *, clock: Clock, report: Repo
     executor = Executor(box, clock=clock, report=report)
     todo = steps(changes)
     gone = [step.name for step in todo if isinstance(step, RemoveUnit) and profile_of(step.name)]
-    if gone:  # while systemd still knows their [Install] section
-        box.systemd.disable(gone)
     done: list[Step] = []
     try:
+        if gone:  # while systemd still knows their [Install] section
+            box.systemd.disable(gone)
         for step in todo:
             executor.do(step)
             done.append(step)
     except HostError as error:
         made = ", ".join(describe(step) for step in done) or "nothing"
-        message = f"{sentence(error.message)} Done before that: {made}."
-        raise HostError(message, hint=error.hint) from None
-    finally:
         if done:
-            box.systemd.reload()
+            with contextlib.suppress(HostError):  # the first fault is the one to tell
+                box.systemd.reload()
+        message = f"{sentence(error.message)} Done before that: {made}."
+        raise type(error)(message, hint=error.hint) from None
+    if done:
+        box.systemd.reload()

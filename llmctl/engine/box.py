@@ -12,7 +12,7 @@ from llmctl.core.argv import argv_complaints, server_argv
 from llmctl.core.config import require_group
 from llmctl.core.document import complain
 from llmctl.core.fleet import clashes
-from llmctl.core.proc import parse_environ
+from llmctl.core.proc import parse_environ, parse_port
 from llmctl.core.profile import Profile
 from llmctl.core.unit import (
     PROCESS_VARIABLE,
@@ -122,8 +122,13 @@ class Box:
         environment = {**_ALWAYS, **binary.env, **profile.env}
         return Placement(port, rivals, foreign, self.store.log_file(profile.name), environment)
 
-    def port_of(self, unit: str, group: str) -> int:
-        """Where the installed unit listens, whatever the configuration says by now; 0: unknown."""
+    def port_of(self, unit: str, group: str, *, pid: int = 0) -> int:
+        """Where a unit listens, whatever the configuration says by now; 0: unknown.
+
+        pid: of the process that it runs; a newer text may be installed by now.
+        """
+        if pid and (told := parse_port(self.read_proc(pid, "cmdline"))):
+            return told
         written = read_header(self.store.unit_text(unit)).port
         if written is not None:
             return written

@@ -40,6 +40,8 @@ def units_of(box: Box, group: str | None, *, everything: bool) -> tuple[str, ...
 
 def _header(box: Box, path: str) -> Header:
     """Whose a loaded unit is; one whose file is gone by now was ours to remove."""
+    if not path:
+        return Header(Owner.ABSENT)
     try:
         return read_header(box.host.read(path).decode(errors="replace"))
     except FileNotFoundError:

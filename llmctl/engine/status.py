@@ -1,6 +1,6 @@
 """What is active, ready, loading or failed on a box, told as it is."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -15,6 +15,8 @@ from llmctl.errors import HostError, LlmctlError
 from llmctl.health import probe, tokens_per_second
 
 SILENT = Answer(Health.SILENT)
+UNITS = "llm-*.service"
+Asked = Callable[[], tuple[UnitStatus, ...]]
 
 
 class Instance(msgspec.Struct, frozen=True):
@@ -50,10 +52,13 @@ class Overview(msgspec.Struct, frozen=True):
     problems: tuple[str, ...] = ()
 
 
-def overview(box: Box) -> Overview:
-    """The state of a box: two or three short commands and a look at each server that is up."""
-    lively = [unit for unit in box.systemd.lively("llm-*.service") if profile_of(unit)]
-    seen = box.systemd.status(lively)
+def overview(box: Box, *, asked: Asked | None = None) -> Overview:
+    """The state of a box: two short commands and a look at each server that is up.
+
+    asked: gives the units of UNITS that are not plainly stopped, where they were asked for ahead.
+    """
+    statuses = asked() if asked else box.systemd.lively_status(UNITS)
+    seen = [one for one in statuses if profile_of(one.unit)]
     known = {one.unit: _group_of(box, one.unit) for one in seen}
     instances = tuple(_instance(box, one, known[one.unit]) for one in seen)
     names = dict.fromkeys((*box.store.config.groups, *known.values()))
@@ -76,7 +81,7 @@ def _instance(box: Box, status: UnitStatus, group: str) -> Instance:
     name = profile_of(status.unit) or status.unit
     loaded = box.store.profiles.get(name)
     profile = loaded.profile if loaded else None
-    port = box.port_of(status.unit, group)
+    port = box.port_of(status.unit, group, pid=status.pid)
     key = box.api_key(profile) if profile else None
     answer = probe(box.host, port, key=key) if status.is_running else SILENT
     state = model_state(status, answer, name)

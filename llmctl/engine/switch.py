@@ -175,7 +175,7 @@ class Switch:
         if ready_s is not None:
             self.box.store.keep_text(self.target.unit)
         state = State.LOADING if ready_s is None else State.READY
-        address = url(self.target.place.port)
+        address = url(self.box.port_of(self.target.unit, self.target.profile.group))
         return Switched(self.wanted.profile, self.previous, state, ready_s, address)
 
 

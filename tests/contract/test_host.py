@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support.fakes import FakeHost, Output
 
-from llmctl.errors import HostError
+from llmctl.errors import HostError, NoAnswerError
 from llmctl.host.local import LocalHost
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def test_output_that_is_no_utf_8_is_read_leniently(subject: Subject) -> None:
 @pytest.mark.parametrize("script", [SLEEP, CHILD], ids=["itself", "its-child"])
 def test_a_timeout_bites(subject: Subject, script: str) -> None:
     began = time.monotonic()
-    with pytest.raises(HostError, match=r"sh did not end within 0\.2 s"):
+    with pytest.raises(NoAnswerError, match=r"sh did not end within 0\.2 s"):
         subject.host.run(["sh", "-c", script], timeout=0.2)
     assert time.monotonic() - began < 10
 
@@ -398,9 +398,17 @@ def test_a_missing_program_is_none(subject: Subject, name: str) -> None:
 
 
 def test_a_server_is_reached(subject: Subject) -> None:
-    with subject.host.dial(subject.serve(), timeout=5) as connection:
+    with contextlib.closing(subject.host.dial(subject.serve(), timeout=5)) as connection:
         connection.sendall(b"hello")
         assert connection.recv(100) == b"HELLO"
+
+
+def test_a_server_may_be_waited_for_as_long_as_one_likes(subject: Subject) -> None:
+    with contextlib.closing(subject.host.dial(subject.serve(), timeout=5)) as connection:
+        connection.settimeout(None)
+        connection.sendall(b"hello")
+        assert connection.recv(3) + connection.recv(2) == b"HELLO"
+        assert connection.recv(100) == b""
 
 
 def test_a_port_that_nobody_holds_is_an_os_error(subject: Subject) -> None:

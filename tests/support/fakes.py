@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from llmctl.errors import HostError
+from llmctl.errors import HostError, NoAnswerError
 from llmctl.host.base import Entry, Result
 
 HOME = "/home/ana"
@@ -52,6 +52,8 @@ class FakeHost:
         self.servers: dict[int, Server] = {}
         self.failing: dict[str, str] = {}
         """Path or directory -> why it can be neither read nor written ("Permission denied")."""
+        self.full: set[str] = set()
+        """Paths and directories where nothing more can be written, though all can be read."""
         self.calls: list[tuple[str, ...]] = []
         self.written: list[str] = []
         self._environ = {"HOME": HOME, "USER": "ana", "LC_ALL": "C.UTF-8", **(environ or {})}
@@ -72,6 +74,10 @@ class FakeHost:
         """Lay an executable there that does what `program` says."""
         self.put(path, b"\x7fELF", mode=0o755)
         self.programs[path] = program
+
+    def mode(self, path: str) -> int:
+        """The permissions a file was written with."""
+        return self._files[path].mode
 
     def text(self, path: str) -> str:
         """A file as text."""
@@ -96,7 +102,7 @@ class FakeHost:
         self.calls.append(tuple(argv))
         output = self._program(argv[0])(argv)
         if output.takes_s > timeout:
-            raise HostError(f"{argv[0]} did not end within {timeout:g} s.")
+            raise NoAnswerError(f"{argv[0]} did not end within {timeout:g} s.")
         return Result(tuple(argv), output.status, output.stdout, output.stderr)
 
     def lines(self, argv: Sequence[str]) -> Iterator[str]:
@@ -128,6 +134,8 @@ class FakeHost:
     def write(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
         """See Host."""
         self._guard(path, "written")
+        if self.full & {path, *_parents(path)}:
+            raise HostError(f"{path} cannot be written: No space left on device.")
         if path in self._dirs:
             raise HostError(f"{path} cannot be written: Is a directory.")
         if any(parent in self._files for parent in _parents(path)):

@@ -19,10 +19,13 @@ from support.systemd_syntax import assignment, values
 from llmctl.core.state import UnitStatus
 from llmctl.core.unit import PROCESS_VARIABLE
 from llmctl.core.words import profile_of
+from llmctl.engine.apply import carry_out, plan_apply
 from llmctl.engine.box import Box
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from llmctl.core.progress import Event
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 HELP = (DATA / "llama-server-help-0.7.0.txt").read_text("utf-8")
@@ -41,7 +44,8 @@ class Run:
 
     ready_s: when it answers 200. reads_until_s: until when its memory grows. crash_s: when it dies,
     having said `says`; again: systemd then tries again. alias: the name it gives itself.
-    queue_s: how long its start waits for something else.
+    queue_s: how long its start waits for something else. stop_s: how long its stop takes; killed:
+    it outlasts its stop_timeout then, and systemd kills it.
     """
 
     ready_s: float = 0.3
@@ -55,6 +59,7 @@ class Run:
     silent: bool = False
     locked: bool = False
     stop_s: float = 0.0
+    killed: bool = False
 
 
 @dataclass(slots=True)
@@ -71,8 +76,13 @@ class World:
         self.host = FakeHost()
         self.units: dict[str, _Unit] = {}
         self.journal: dict[str, list[str]] = {}
+        """Unit -> what its present or last run wrote."""
+        self.older: dict[str, list[str]] = {}
+        """Unit -> what its earlier runs wrote."""
         self.refuses: dict[str, str] = {}
         """Verb of systemctl -> what it says on stderr when it fails."""
+        self.hangs: set[str] = set()
+        """Verbs of systemctl, and other programs, that do their work and never answer."""
         self.events: list[str] = []
         self._count = 0
         self.host.install(SERVER, lambda _: Output(stdout=HELP))
@@ -93,6 +103,15 @@ class World:
     def config(self, text: str) -> None:
         """What config.yaml says."""
         self.host.put(f"{CONFIG_DIR}/config.yaml", text)
+
+    def apply(
+        self, *names: str, prune: bool = False, overwrite: bool = False,
+        events: list[Event] | None = None,
+    ) -> None:  # fmt: skip
+        """As `llmctl apply`."""
+        changes = plan_apply(self.box, names, prune=prune, overwrite=overwrite)
+        report = (events if events is not None else []).append
+        carry_out(self.box, changes, clock=self.clock, report=report)
 
     def goes(self, unit: str, *runs: Run) -> None:
         """How the next runs of a unit go."""
@@ -125,7 +144,10 @@ class World:
         run = unit.runs.pop(0) if len(unit.runs) > 1 else (unit.runs or [Run()])[0]
         self._count += 1
         job = self._count
-        unit.status = replace(unit.status, job=job, active="inactive", sub="dead", result="success")
+        unit.status = replace(
+            unit.status, load="loaded", path=self._path(name), job=job, active="inactive",
+            sub="dead", result="success",
+        )  # fmt: skip
         if run.queue_s:
             self.clock.after(run.queue_s, lambda: self._begin(name, run, job))
         else:
@@ -134,11 +156,11 @@ class World:
     def stop(self, name: str) -> None:
         """As `systemctl stop` by anybody."""
         unit = self._unit(name)
-        slow = unit.runs[0].stop_s if unit.runs else 0.0
-        if slow and unit.status.is_up:
+        run = unit.runs[0] if unit.runs else Run()
+        if run.stop_s and unit.status.is_up:
             unit.status = replace(unit.status, active="deactivating", sub="stop-sigterm", job=9)
-            self.clock.after(slow, lambda: self._end(name))
-        else:
+            self.clock.after(run.stop_s, lambda: self._end(name, killed=run.killed))
+        elif unit.status.active != "failed":  # such a one has nothing to stop, and stays failed
             self._end(name)
 
     def _begin(self, name: str, run: Run, job: int) -> None:
@@ -152,6 +174,7 @@ class World:
             invocation=invocation, job=0, exit_code=0, exit_status=0,
             last_pid=pid,
         )  # fmt: skip
+        self.older.setdefault(name, []).extend(self.journal.pop(name, []))
         self.events.append(f"started {name}")
         self._processes(name, run, pid)
         if not run.silent:
@@ -167,20 +190,24 @@ class World:
                 return
             self.journal.setdefault(name, []).extend(run.says)
             self._end(name)
+            unit.status = replace(unit.status, exit_code=1, exit_status=0)
             if sub == "failed":
                 state = ("activating", "auto-restart") if run.again else ("failed", "failed")
                 unit.status = replace(
-                    unit.status, active=state[0], sub=state[1], result="exit-code", exit_code=1,
-                    exit_status=1,
-                )  # fmt: skip
+                    unit.status, active=state[0], sub=state[1], result="exit-code", exit_status=1
+                )
 
         return happens
 
-    def _end(self, name: str) -> None:
+    def _end(self, name: str, *, killed: bool = False) -> None:
+        """By a signal, unless it is a death of its own."""
         unit = self._unit(name)
-        if unit.status.active == "active":
+        if unit.status.pid:
             self.host.servers.pop(self._port(name), None)
+            unit.status = replace(unit.status, exit_code=2, exit_status=9 if killed else 15)
         unit.status = replace(unit.status, active="inactive", sub="dead", pid=0, job=0)
+        if killed:
+            unit.status = replace(unit.status, active="failed", sub="failed", result="timeout")
 
     def _processes(self, name: str, run: Run, pid: int) -> None:
         began = self.clock.now()
@@ -194,7 +221,8 @@ class World:
 
         self.host.put(f"/proc/{pid}/environ", raw)
         self.host.put(f"/proc/{pid}/status", status)
-        self.host.put(f"/proc/{pid}/cmdline", b"/usr/bin/llama-server\0--port\0")
+        command = f"/usr/bin/llama-server\0--port\0{self._port(name)}\0"
+        self.host.put(f"/proc/{pid}/cmdline", command)
         self.host.put(f"/proc/{pid}/cgroup", f"0::/user.slice/llm.slice/{name}\n")
 
     def _server(self, name: str, run: Run) -> Callable[[bytes], bytes]:
@@ -225,8 +253,12 @@ class World:
         return theirs | set(values(self._text(name), "Conflicts"))
 
     def _text(self, name: str) -> str:
+        path = self._path(name)
+        return self.host.text(path) if path else ""
+
+    def _path(self, name: str) -> str:
         path = f"{UNIT_DIR}/{name}"
-        return self.host.text(path) if path in self.host.paths() else ""
+        return path if path in self.host.paths() else ""
 
     def _unit(self, name: str) -> _Unit:
         return self.units.setdefault(name, _Unit(UnitStatus(name)))
@@ -238,6 +270,10 @@ class World:
         units = argv[argv.index("--") + 1 :] if "--" in argv else ()
         if verb in self.refuses:
             return Output(stderr=self.refuses[verb], status=1)
+        done = self._obey(verb, units)
+        return Output(takes_s=NEVER) if verb in self.hangs else done
+
+    def _obey(self, verb: str, units: Sequence[str]) -> Output:
         match verb:
             case "show":
                 return Output(stdout="\n".join(format_show(self.unit(one)) for one in units))
@@ -253,6 +289,10 @@ class World:
             case "stop":
                 for one in units:
                     self.stop(one)
+            case "reset-failed":
+                for one in units:
+                    if self.unit(one).active == "failed":
+                        self.shows(one, replace(self.unit(one), active="inactive", sub="dead"))
             case "enable" | "disable":
                 for one in units:
                     self.shows(one, replace(self.unit(one), enabled=verb == "enable"))
@@ -266,10 +306,17 @@ class World:
             yield f"{one.unit} {one.load} {one.active} {one.sub} {job}Model x (llmctl)\n"
 
     def _journalctl(self, argv: Sequence[str]) -> Output:
+        if "journalctl" in self.hangs:
+            return Output(takes_s=NEVER)
         names = [word.partition("=")[2] for word in argv if word.startswith("--user-unit=")]
-        return Output(stdout="\n".join(line for one in names for line in self.journal.get(one, [])))
+        of_one_run = any(word.startswith("_") for word in argv)
+        books = [self.journal] if of_one_run else [self.older, self.journal]
+        lines = [line for one in names for book in books for line in book.get(one, [])]
+        return Output(stdout="\n".join(lines))
 
     def _find(self, argv: Sequence[str]) -> Output:
+        if "find" in self.hangs:
+            return Output(takes_s=NEVER)
         inode = argv[-1].removeprefix(r"socket:\[").removesuffix(r"\]")
         return Output(stdout=f"/proc/{inode}/fd/3\n" if int(inode) > 1 else "", status=1)
 

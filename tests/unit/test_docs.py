@@ -19,7 +19,6 @@ from llmctl.cli.overview import facts
 from llmctl.core.config import Config
 from llmctl.core.document import parse_yaml
 from llmctl.core.profile import Profile, parse_profile
-from llmctl.engine.apply import carry_out, plan_apply
 from llmctl.engine.status import overview
 
 if TYPE_CHECKING:
@@ -130,7 +129,7 @@ def json_keys(facts: Any) -> Iterator[str]:
 def answers(llmctl: CommandLine) -> Iterator[Any]:
     world = World()
     world.profile("a")
-    carry_out(world.box, plan_apply(world.box))
+    world.apply()
     world.start("llm-a.service")
     yield facts(overview(world.box))
     shown = llmctl("show", "coder", "--json").json

@@ -15,6 +15,7 @@ from llmctl import errors
         (errors.ProfileError, 3),
         (errors.DoesNotFitError, 4),
         (errors.HostError, 5),
+        (errors.NoAnswerError, 5),
         (errors.SwitchError, 6),
         (errors.NothingRunsError, 7),
     ],
@@ -30,6 +31,14 @@ def test_a_failure_says_what_to_do() -> None:
 def test_all_problems_of_a_document_are_one_message() -> None:
     error = errors.ProfileError(["a: wrong", "b: wrong"])
     assert (error.message, error.problems) == ("a: wrong\nb: wrong", ("a: wrong", "b: wrong"))
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [("it is so", "it is so."), ("it is so.", "it is so."), ("so?", "so?"), ("so!", "so!")],
+)
+def test_a_message_becomes_a_sentence_once(text: str, whole: str) -> None:
+    assert errors.sentence(text) == whole
 
 
 def test_a_failed_switch_carries_the_servers_last_words() -> None:

@@ -76,7 +76,7 @@ NASTY = """\
 model: "/srv/models/my model 100% $HOME 'x' \\"y\\".gguf"
 env: {A: "two words", B: "100% $HOME", C: "back\\\\slash", D: "line\\nbreak", E: "é; #"}
 args: ["--reasoning-budget-message", "a \\"b\\" 'c' %n $HOME ${X} ; # é\\n\\\\", ";", "#x"]
-stop_timeout: 500ms
+stop_timeout: 6500ms
 """
 
 

@@ -209,6 +209,23 @@ def test_under_sudo_the_person_is_told_to_go_without() -> None:
     assert caught.value.hint == "Run llmctl without sudo, as ana."
 
 
+def test_a_person_who_came_by_sudo_is_no_root() -> None:
+    host = FakeHost(environ={"USER": "ana", "SUDO_USER": "admin"})
+    host.install("/usr/bin/systemctl", lambda _: Output("", "Failed to connect to bus: x", 1))
+    with pytest.raises(HostError, match="user manager of ana on box does not answer"):
+        Systemd(host).reload()
+
+
+def test_lively_units_are_told_as_they_are() -> None:
+    rows = "a.service loaded active running Model a\nb.service loaded inactive dead Model b\n"
+    systemd, _ = manager(
+        list_units=Output(stdout=rows), show=Output(stdout="Id=a.service\nActiveState=active\n")
+    )
+    assert systemd.lively_status("*") == (
+        UnitStatus("a.service", active="active", load="not-found"),
+    )
+
+
 def test_a_journal_without_lines_is_empty() -> None:
     systemd, _ = manager(journal=Output(status=1, stderr="No journal files were found."))
     assert systemd.journal("a.service", lines=20) == []

@@ -19,6 +19,6 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def site(user_manager: UserManager, fake_llama: Path) -> Iterator[ManagerSite]:
-    made = ManagerSite(user_manager, fake_llama).set_up()
+    made = ManagerSite(user_manager, str(fake_llama)).set_up()
     yield made
     made.close()

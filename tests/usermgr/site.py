@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import yaml
+from kit.boxes import SSH_CONFIG
 from kit.commands import CommandFailedError, Done
 from kit.waiting import eventually
 
@@ -51,13 +53,22 @@ class Event:
     at: float
 
 
+WRITE = """\
+import json, pathlib, sys
+for path, text in json.load(sys.stdin).items():
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
+"""
+
+
 class Site(ABC):
     """A user's session on some machine, seen from outside."""
 
-    def __init__(self, *, home: str, fake: str) -> None:
+    def __init__(self, *, home: str, server: str) -> None:
         self.home = home
         self.port = free_port()
-        self.fake = fake
+        self.server = server  # the stand-in, unless a test is about the real one
         self.config_dir = f"{home}/.config/llmctl"
         self.unit_dir = f"{home}/.config/systemd/user"
         self.state_dir = f"{home}/.local/state/llmctl"
@@ -82,9 +93,12 @@ class Site(ABC):
     def program(self) -> Sequence[str]:
         """The words that start llmctl."""
 
-    @abstractmethod
     def put(self, files: Mapping[str, str]) -> None:
-        """Write files, by absolute path, and the directories above them."""
+        """Write files, by absolute path, and the directories above them.
+
+        By a command, since only that sees what a test has mounted there.
+        """
+        self.run("python3", "-c", WRITE, stdin=json.dumps(files))
 
     def read(self, path: str) -> str:
         return self.run("cat", "--", path).stdout
@@ -123,7 +137,7 @@ class Site(ABC):
         """config.yaml's content: this site's, and `keys`."""
         return {
             "models_dir": self.models_dir,
-            "binaries": {"upstream": self.fake},
+            "binaries": {"upstream": self.server},
             "groups": {"gpu": {"port": self.port}},
             **keys,
         }
@@ -197,6 +211,10 @@ class Site(ABC):
         """Start an llmctl and go on. It may leave with any status, never with a traceback."""
         return self._threads.submit(self.llmctl, *words, status=None, env=env)
 
+    def spawn(self, *argv: str) -> Future[Done]:
+        """Start any command and go on. It may leave with any status."""
+        return self._threads.submit(self.run, *argv, check=False)
+
     def json(self, *words: str, status: int = DONE) -> Any:
         """The answer of an llmctl command as JSON."""
         return json.loads(self.llmctl(*words, "--json", status=status).stdout)
@@ -235,12 +253,14 @@ class Site(ABC):
 class ManagerSite(Site):
     """A private user manager on this machine."""
 
-    def __init__(self, manager: UserManager, fake: Path) -> None:
-        super().__init__(home=str(manager.home), fake=str(fake))
+    def __init__(self, manager: UserManager, server: str) -> None:
+        super().__init__(home=str(manager.home), server=server)
         self.manager = manager
+        self._processes: list[subprocess.Popen[str]] = []
 
     def program(self) -> Sequence[str]:
-        return (sys.executable, "-m", "llmctl")
+        # As in a shell: what is printed into a pipe is buffered.
+        return ("env", "--unset=PYTHONUNBUFFERED", sys.executable, "-m", "llmctl")
 
     def run(
         self,
@@ -252,35 +272,39 @@ class ManagerSite(Site):
     ) -> Done:
         return self.manager.run(argv, env=env, stdin=stdin, timeout=timeout, check=check)
 
-    def put(self, files: Mapping[str, str]) -> None:
-        for path, text in files.items():
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            Path(path).write_text(text, "utf-8")
-
-    def popen(self, *words: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-        """llmctl as a child of ours, to which signals can be sent.
+    def popen(self, *words: str) -> subprocess.Popen[str]:
+        """llmctl as a child of ours, to which signals can be sent, and which ends with us.
 
         Not through a shell: the background children of one without job control ignore SIGINT.
         """
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [
+                *("setpriv", "--pdeathsig", "KILL"),
                 *("nsenter", "--target", str(self.manager.pid), "--mount", "--"),
                 *("env", f"--chdir={self.home}", *self.program(), *words),
             ],
-            env=self.manager.env | dict(env or {}),
+            env=self.manager.env,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+        self._processes.append(process)
+        return process
+
+    def close(self) -> None:
+        """End what was begun."""
+        for process in self._processes:
+            process.kill()
+            process.communicate()
+        super().close()
+
+    def await_asking(self) -> None:
+        """Until somebody has a connection to the group's port: proc(5), /proc/net/tcp."""
+        established = f" 0100007F:{self.port:04X} 01 "
+        table = Path("/proc/net/tcp")
+        eventually(lambda: established in table.read_text("ascii"), why="the server is asked")
 
 
-WRITE = """\
-import json, pathlib, sys
-for path, text in json.load(sys.stdin).items():
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, "utf-8")
-"""
 # Killed first: a stop waits for stand-ins that are slow on purpose.
 CLEAR = """\
 systemctl --user kill --signal=KILL 'llm-*.service'
@@ -293,15 +317,21 @@ systemctl --user daemon-reload
 
 
 class BoxSite(Site):
-    """The user `llm` of a real box, reached by ssh."""
+    """The user `llm` of a real box, reached by ssh: all commands over one connection."""
 
     def __init__(self, box: Box) -> None:
-        super().__init__(home=box.home, fake=box.fake_llama)
+        super().__init__(home=box.home, server=box.fake_llama)
         self.box = box
-        box.ssh(CLEAR, check=False)
+        self.run("sh", "-c", CLEAR, check=False)
 
     def program(self) -> Sequence[str]:
         return ("llmctl",)
+
+    def _ssh(self, *words: str, stdin: str = "", timeout: float = 60.0, check: bool = True) -> Done:
+        options = ("ControlMaster=auto", "ControlPersist=yes", "ControlPath=/run/llmlab/%r@%n")
+        given = [word for option in options for word in ("-o", option)]
+        argv = ["ssh", "-F", SSH_CONFIG, *given, f"llm@{self.box.name}", *words]
+        return self.box.lab.run(argv, stdin=stdin, timeout=timeout, check=check)
 
     def run(
         self,
@@ -312,12 +342,35 @@ class BoxSite(Site):
         check: bool = True,
     ) -> Done:
         added = [f"{name}={value}" for name, value in (env or {}).items()]
-        words = ["env", "--", *added, *argv]
-        return self.box.ssh(*words, stdin=stdin, timeout=timeout, check=check)
+        words = [*(("env", *added) if added else ()), *argv]
+        return self._ssh(shlex.join(words), stdin=stdin, timeout=timeout, check=check)
 
-    def put(self, files: Mapping[str, str]) -> None:
-        self.run("python3", "-c", WRITE, stdin=json.dumps(files))
+    def reboot(self) -> None:
+        """Restart the box in good order."""
+        self._hang_up()
+        self.box.reboot()
+
+    def cut_power(self) -> None:
+        """Pull the plug and put it in again."""
+        self._hang_up()
+        self.box.cut_power()
+        self.box.power_on()
+
+    def _hang_up(self) -> None:
+        """End the connection and the commands that still use it."""
+        self._ssh("-O", "exit", check=False)
+
+
+class Quoted(yaml.SafeDumper):
+    """Text in double quotes, where YAML has an escape for whatever it would fold or refuse."""
+
+
+def quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
+
+
+Quoted.add_representer(str, quoted)
 
 
 def to_yaml(content: object) -> str:
-    return yaml.safe_dump(content, allow_unicode=True, sort_keys=False, width=10**6)
+    return yaml.dump(content, Dumper=Quoted, allow_unicode=True, sort_keys=False, width=10**6)

@@ -248,6 +248,15 @@ def test_an_edited_unit_is_warned_of(llmctl: CommandLine) -> None:
     assert "was edited by hand and is left as it is" in llmctl("apply").stderr
 
 
+def test_an_edited_orphan_is_left_for_its_author_to_remove(llmctl: CommandLine) -> None:
+    llmctl("apply")
+    path = llmctl.unit_dir / "llm-coder.service"
+    path.write_text(path.read_text().replace("RestartSec=5", "RestartSec=9"))
+    (llmctl.config_dir / "profiles/coder.yaml").unlink()
+    assert f"remove it yourself: rm {path}" in llmctl("apply", "--prune").stderr
+    assert path.exists()
+
+
 def test_an_orphan_is_warned_of_and_pruned_when_asked(llmctl: CommandLine) -> None:
     llmctl("apply")
     (llmctl.config_dir / "profiles/coder.yaml").unlink()
@@ -356,7 +365,20 @@ def test_with_v_every_command_on_the_box_is_told(llmctl: CommandLine, option: st
 
 
 def test_without_v_it_is_quiet(llmctl: CommandLine) -> None:
-    assert llmctl("apply").stderr == ""
+    said = llmctl("apply").stderr
+    assert said
+    assert not any(line.startswith("+ ") for line in said.splitlines())
+
+
+def test_what_apply_does_is_told_on_stderr_as_it_goes(llmctl: CommandLine) -> None:
+    assert llmctl("apply").stderr.splitlines() == [
+        "write llm-coder.service", "write llm-gemma4.service", "write llm.slice",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [["apply"], ["enable", "coder"]])
+def test_with_json_no_step_is_told(llmctl: CommandLine, words: list[str]) -> None:
+    assert "write " not in llmctl(*words, "--json").stderr
 
 
 def test_a_models_path_with_brackets_is_text_and_no_markup(llmctl: CommandLine) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from support.world import Run, World
 
 from llmctl.cli.overview import facts, show_overview
-from llmctl.engine.apply import carry_out, plan_apply
 from llmctl.engine.status import overview
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 def ready() -> World:
     world = World()
     world.profile("a")
-    carry_out(world.box, plan_apply(world.box))
+    world.apply()
     world.goes("llm-a.service", Run())
     world.start("llm-a.service")
     world.clock.sleep(1)

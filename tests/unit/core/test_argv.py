@@ -191,21 +191,67 @@ def test_a_word_that_is_no_flag_is_left_alone(word: str | int) -> None:
     assert argv_complaints(sample(args=("--reasoning-budget", word)), NEW) == []
 
 
+def without(*lacking: str) -> Flags:
+    """The new build without some of its flags."""
+    return Flags(help={flag: text for flag, text in NEW.help.items() if flag not in lacking})
+
+
 @pytest.mark.parametrize(
-    ("keys", "build", "path"),
+    ("keys", "lacking", "key"),
     [
-        ({"n_cpu_moe": 4}, parse_help("--port N   x\n"), ("n_cpu_moe",)),
-        ({"draft": "mtp"}, parse_help("--port N   x\n"), ("draft",)),
-        ({"draft": "ngram"}, parse_help("--port N   x\n"), ("draft",)),
-        ({"kv": "iq4_nl"}, parse_help("-ctk T   one of: f16, q8_0\n"), ("kv",)),
+        ({"ctx": 4096}, ["-c"], "ctx"),
+        ({}, ["-ngl"], "gpu_layers"),
+        ({"n_cpu_moe": 4}, ["--n-cpu-moe", "-ncmoe"], "n_cpu_moe"),
+        ({"tensor_split": (1, 2)}, ["-ts"], "tensor_split"),
+        ({"devices": ("CUDA0",)}, ["-dev"], "devices"),
+        ({}, ["-fa"], "flash_attn"),
+        ({"threads": 4}, ["-t"], "threads"),
+        ({"mmproj": "p.gguf"}, ["--mmproj"], "mmproj"),
+        ({"draft": "mtp"}, ["--spec-type"], "draft"),
+        ({"draft": "ngram"}, ["--spec-type"], "draft"),
+        ({"draft": "d.gguf"}, ["-md"], "draft"),
+        ({"draft": Draft(model="d.gguf")}, ["-md"], "draft"),
+        ({"sampling": Sampling(seed=-1)}, ["--seed"], "sampling"),
     ],
     ids=str,
 )
-def test_what_a_build_cannot_do_is_told_at_the_key(
-    keys: dict[str, object], build: Flags, path: tuple[str, ...]
+def test_a_flag_that_a_build_lacks_is_told_at_the_key_that_needs_it(
+    keys: dict[str, object], lacking: list[str], key: str
 ) -> None:
-    found = argv_complaints(sample(**keys), build)
-    assert [where for where, _ in found] == [path]
+    ((path, text),) = argv_complaints(sample(**keys), without(*lacking))
+    assert path == (key,)
+    assert text == f"this llama-server has no {lacking[0]}; use a newer binary"
+
+
+def test_a_flag_that_a_build_has_no_more_is_one_that_it_lacks() -> None:
+    build = Flags(help=NEW.help | {"--seed": "N the argument has been removed. use x"})
+    ((path, _),) = argv_complaints(sample(sampling=Sampling(seed=1)), build)
+    assert path == ("sampling",)
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=range(len(PROFILES)))
+@pytest.mark.parametrize("flag", sorted(RENDERED - {"--host", "--port", "--alias", "-m"}))
+def test_no_flag_is_rendered_that_the_build_lacks_without_a_complaint(
+    flag: str, profile: Profile
+) -> None:
+    build = without(flag)
+    draft = "/d" if isinstance(profile.draft, Draft) else None
+    words = server_argv(profile, files=Files("/b", "/m", None, draft), port=1, flags=build)
+    told = any(f" {flag};" in text for _, text in argv_complaints(profile, build))
+    assert told is (flag in words)
+
+
+@pytest.mark.parametrize("keys", [{"draft": "off"}, {"draft": "auto"}, {"n_cpu_moe": "auto"}])
+def test_what_no_key_asks_for_may_be_lacking(keys: dict[str, object]) -> None:
+    lacking = ("--spec-type", "-md", "--n-cpu-moe", "-ncmoe", "--mmproj", "-ts", "-dev", "--seed")
+    assert argv_complaints(sample(**keys), without(*lacking)) == []
+
+
+def test_a_type_of_cache_that_a_build_lacks_is_told_at_the_key() -> None:
+    build = Flags(help=NEW.help | {"-ctk": "TYPE one of: f16, q8_0"})
+    ((path, text),) = argv_complaints(sample(kv="iq4_nl"), build)
+    assert path == ("kv",)
+    assert text == "this llama-server's -ctk does not take iq4_nl"
 
 
 @pytest.mark.parametrize("kind", ["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_1"])

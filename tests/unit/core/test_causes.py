@@ -79,6 +79,19 @@ def test_without_a_telling_line_systemd_says_how_it_ended(status: UnitStatus, wh
     assert what in name_cause(["nothing of note"], status).what
 
 
+@pytest.mark.parametrize(
+    ("line", "yes"),
+    [
+        ("couldn't bind HTTP server socket, hostname: 127.0.0.1, port: 12340", True),
+        ("error: invalid argument: --port-is-taken", False),
+        ("gguf_init_from_file: failed to open GGUF file '/m/port taken.gguf' (x)", False),
+        ("nothing of note", False),
+    ],
+)
+def test_a_cause_about_the_port_is_known_as_such(line: str, yes: bool) -> None:
+    assert name_cause([line], EXITED).is_port is yes
+
+
 def test_the_kernels_kill_is_told_before_what_the_server_wrote() -> None:
     status = UnitStatus("u", result="oom-kill")
     assert "kernel" in name_cause(["failed to load model"], status).what

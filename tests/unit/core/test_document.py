@@ -129,7 +129,7 @@ def test_every_complaint_comes_at_once() -> None:
         ("inner: {size: 1, colour: 2}", "x.yaml: inner.colour: unknown key"),
         ("words: [a, 2]", "x.yaml: words[1]: expected text, got 2"),
         ("cuont: 2", "x.yaml: cuont: unknown key; did you mean count?"),
-        ("colour: 2", "x.yaml: colour: unknown key"),
+        ("colour: 2", "x.yaml: colour: unknown key; there is name, count, inner, words"),
     ],
 )
 def test_a_complaint_names_file_path_value_and_remedy(text: str, complaint: str) -> None:

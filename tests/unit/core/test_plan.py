@@ -20,6 +20,7 @@ from llmctl.core.plan import (
     plan_rollback,
     plan_switch,
     plan_writes,
+    runs_otherwise,
 )
 from llmctl.core.unit import UnitFile, render_unit
 
@@ -32,6 +33,7 @@ def unit(name: str, value: str) -> UnitFile:
 
 OLD, NEW, SLICE = unit(A, "/old"), unit(A, "/new"), unit("llm.slice", "/x")
 EDITED = NEW.text.replace("/new", "/hand-made")
+HAND_MADE = f"{EDITED}Nice=5\n"
 FOREIGN = "[Service]\nExecStart=/theirs\n"
 WANTED = Wanted("a", NEW, "new-process")
 
@@ -52,7 +54,7 @@ RESTART = (Restart(A), AwaitReady("a"))
         (observed(OLD.text), (WriteUnit(NEW, OLD.text), Reload(), *START)),
         (observed(active=(A,), running="new-process"), START),
         (observed(active=(A,), running="old-process"), RESTART),
-        (observed(active=(A,), running=None), RESTART),
+        (observed(active=(A,), running=None), START),
         (observed(active=(B,)), START),
         (observed(needs_reload=True), (Reload(), *START)),
         (
@@ -66,12 +68,40 @@ RESTART = (Restart(A), AwaitReady("a"))
         (observed(EDITED), START),
         (observed(EDITED, active=(A,), running="anything"), START),
         (observed(EDITED, active=(A,), needs_reload=True), (Reload(), *RESTART)),
+        (observed(EDITED, active=(A,), kept=EDITED), START),
+        (observed(EDITED, active=(A,), kept=NEW.text), RESTART),
+        (observed(HAND_MADE, active=(A,), kept=EDITED), RESTART),
+        (observed(EDITED, kept=NEW.text), START),
     ],
 )
 def test_a_switch_takes_no_more_steps_than_it_needs(
     seen: Observed, steps: tuple[Step, ...]
 ) -> None:
     assert plan_switch(WANTED, seen) == steps
+
+
+OURS_NOW = render_unit(A, "[Service]\nEnvironment=LLMCTL_PROCESS=now\n", {}, version="1").text
+EDITED_NOW = OURS_NOW.replace("[Service]", "[Service]\nNice=5")
+
+
+@pytest.mark.parametrize(
+    ("running", "kept", "otherwise"),
+    [
+        ("now", None, False),
+        ("now", OURS_NOW, False),
+        ("before", OURS_NOW, True),
+        ("before", None, True),
+        ("now", EDITED_NOW, True),
+        ("before", EDITED_NOW, True),
+        (None, None, False),
+        (None, OURS_NOW, False),
+        (None, EDITED_NOW, False),
+    ],
+)
+def test_a_process_is_compared_with_what_its_unit_starts(
+    running: str | None, kept: str | None, otherwise: bool
+) -> None:
+    assert runs_otherwise(running, "now", kept=kept) is otherwise
 
 
 def test_a_rival_is_never_stopped_by_hand() -> None:
@@ -100,31 +130,46 @@ WRITTEN = (WriteUnit(NEW, OLD.text), Reload())
 
 
 @pytest.mark.parametrize(
-    ("seen", "done", "steps"),
+    ("seen", "done", "present", "steps"),
     [
-        (observed(), START, (Stop((A,)),)),
-        (observed(foreign=("x.service",)), START, (Stop((A,)), Start("x.service"))),
-        (observed(active=(B,)), START, (Start(B), AwaitReady("b"))),
+        (observed(), START, None, (Stop((A,)),)),
+        (observed(foreign=("x.service",)), START, None, (Stop((A,)), Start("x.service"))),
+        (observed(active=(B,)), START, None, (Start(B), AwaitReady("b"))),
         (
             observed(OLD.text, active=(A,), previous_text=OLD.text),
             (*WRITTEN, *RESTART),
+            NEW.text,
             (WriteUnit(OLD, NEW.text), Reload(), *RESTART),
         ),
         (
             observed(active=(A,), previous_text=OLD.text),
             RESTART,
+            NEW.text,
             (WriteUnit(OLD, NEW.text), Reload(), *RESTART),
         ),
-        (observed(active=(A,), previous_text=NEW.text), RESTART, RESTART),
-        (observed(active=(A,)), RESTART, (Stop((A,)),)),
-        (observed(active=(A,)), START, ()),
-        (observed(active=(B,)), (*WRITTEN, *START), (Start(B), AwaitReady("b"))),
+        (observed(active=(A,), previous_text=NEW.text), RESTART, NEW.text, RESTART),
+        (observed(active=(A,)), RESTART, NEW.text, (Stop((A,)),)),
+        (observed(active=(A,)), START, NEW.text, ()),
+        (observed(active=(B,)), (*WRITTEN, *START), None, (Start(B), AwaitReady("b"))),
     ],
 )
 def test_a_rollback_leads_to_what_was_before(
-    seen: Observed, done: tuple[Step, ...], steps: tuple[Step, ...]
+    seen: Observed, done: tuple[Step, ...], present: str | None, steps: tuple[Step, ...]
 ) -> None:
-    assert plan_rollback(WANTED, seen, done) == steps
+    assert plan_rollback(WANTED, seen, done, present=present) == steps
+
+
+def test_a_unit_that_was_removed_meanwhile_is_written_again_by_a_rollback() -> None:
+    seen = observed(OLD.text, active=(A,), previous_text=OLD.text)
+    steps = plan_rollback(WANTED, seen, RESTART, present=None)
+    assert steps == (WriteUnit(OLD, None), Reload(), *RESTART)
+
+
+@pytest.mark.parametrize("present", [EDITED, FOREIGN])
+@pytest.mark.parametrize("previous", [OLD.text, EDITED + "# as it ran"])
+def test_a_rollback_leaves_a_persons_own_text_alone(present: str, previous: str) -> None:
+    seen = observed(OLD.text, active=(A,), previous_text=previous)
+    assert plan_rollback(WANTED, seen, (*WRITTEN, *RESTART), present=present) == RESTART
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 from llmctl.core.proc import (
     parse_environ,
     parse_listeners,
+    parse_port,
     parse_read_bytes,
     parse_rss_bytes,
     parse_unit,
@@ -84,3 +85,18 @@ def test_a_process_that_is_gone_has_no_age(stat: str, uptime: str) -> None:
 
 def test_an_environment_is_read() -> None:
     assert parse_environ(b"A=1\0B=x=y\0\0nonsense\0C=\xff") == {"A": "1", "B": "x=y", "C": "\ufffd"}
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "port"),
+    [
+        (b"/opt/llama-server\0--port\0" + b"12340\0-m\0x\0", 12340),
+        (b"/opt/llama-server\0--port\0", None),
+        (b"/opt/llama-server\0--port", None),
+        (b"/opt/llama-server\0--port\0x\0", None),
+        (b"/opt/llama-server\0", None),
+        (b"", None),
+    ],
+)
+def test_a_server_was_told_its_port(cmdline: bytes, port: int | None) -> None:
+    assert parse_port(cmdline) == port

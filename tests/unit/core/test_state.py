@@ -39,6 +39,23 @@ def test_questions_to_a_unit(
 
 
 @pytest.mark.parametrize(
+    ("status", "yes"),
+    [
+        (RUNNING, True),
+        (QUEUED, True),
+        (STOPPING, True),
+        (UnitStatus("u", active="activating", sub="start"), True),
+        (RESTARTING, False),
+        (UnitStatus("u", active="activating", sub="auto-restart", job=7), True),
+        (FAILED, False),
+        (DEAD, False),
+    ],
+)
+def test_a_unit_holds_on_until_nothing_of_it_runs_or_will(status: UnitStatus, yes: bool) -> None:
+    assert status.holds_on is yes
+
+
+@pytest.mark.parametrize(
     ("answer", "yes"),
     [
         (READY, True),

@@ -157,6 +157,7 @@ def test_a_resident_excludes_nobody() -> None:
         ("StandardOutput", []),
         ("Profile", ["coder"]),
         ("Group", ["gpu"]),
+        ("Port", ["12340"]),
         ("Version", ["1.2.3"]),
     ],
 )
@@ -213,7 +214,13 @@ def test_a_unit_that_is_not_there_is_absent() -> None:
 
 def test_a_rendered_unit_is_ours() -> None:
     header = read_header(rendered("coder").text)
-    assert (header.owner, header.profile, header.group) == (Owner.OURS, "coder", "gpu")
+    assert (header.owner, header.group, header.port) == (Owner.OURS, "gpu", 12340)
+
+
+@pytest.mark.parametrize("line", ["", "Port=\n", "Port=none\n"])
+def test_a_port_that_a_unit_does_not_tell_is_unknown(line: str) -> None:
+    text = rendered("coder").text.replace("Port=12340\n", line)
+    assert read_header(text).port is None
 
 
 def test_a_hand_made_unit_is_foreign() -> None:

@@ -15,6 +15,10 @@ OLD_QUEUED = UnitStatus("u", invocation="old", job=7)
 STARTING = UnitStatus("u", active="activating", sub="start", invocation="new", job=7)
 FAILED = UnitStatus("u", active="failed", sub="failed", invocation="new")
 AGAIN = UnitStatus("u", active="activating", sub="auto-restart", invocation="new")
+KILLED = UnitStatus(
+    "u", active="failed", sub="failed", invocation="new", result="timeout", exit_code=2,
+    exit_status=9,
+)  # fmt: skip
 NEXT = UnitStatus("u", active="active", sub="running", invocation="next", pid=3)
 ENDED = UnitStatus("u", active="inactive", sub="dead", invocation="new")
 STOPPING = UnitStatus("u", active="deactivating", sub="stop-sigterm", invocation="new", job=8)
@@ -41,6 +45,7 @@ def judged(watch: Watch, *looks: UnitStatus) -> object:
         (DEAD, [NEW, ENDED], Gone(ENDED, fresh=True)),
         (DEAD, [QUEUED, DEAD], Gone(DEAD, fresh=False)),
         (DEAD, [NEW, STOPPING], Phase.QUEUED),
+        (DEAD, [NEW, STOPPING, KILLED], Gone(KILLED, fresh=True)),
     ],
 )
 def test_a_start_is_judged_by_what_systemd_shows(
@@ -73,6 +78,12 @@ def test_a_crash_is_told_of_the_run_that_died_and_not_of_the_next() -> None:
     verdict = judged(Watch(DEAD), NEW, NEXT)
     assert isinstance(verdict, Crashed)
     assert verdict.status.invocation == "new"
+
+
+def test_who_was_stopped_and_had_to_be_killed_did_not_end_by_itself() -> None:
+    verdict = judged(Watch(DEAD), NEW, STOPPING, KILLED)
+    assert isinstance(verdict, Gone)
+    assert not verdict.by_itself
 
 
 def test_a_failure_from_before_is_not_ours() -> None:

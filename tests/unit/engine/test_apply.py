@@ -6,9 +6,10 @@ import pytest
 from support.fakes import HOME
 from support.world import CONFIG_DIR, UNIT_DIR, Run, World
 
-from llmctl.core.plan import Reload, RemoveUnit, WriteUnit
-from llmctl.engine.apply import Change, Kind, carry_out, plan_apply, steps
-from llmctl.errors import HostError
+from llmctl.core.plan import RemoveUnit, Stop, WriteUnit
+from llmctl.core.progress import Began, Event, Waiting
+from llmctl.engine.apply import Change, Kind, plan_apply, steps
+from llmctl.errors import HostError, NoAnswerError
 
 A, B, SLICE = "llm-a.service", "llm-b.service", "llm.slice"
 
@@ -22,7 +23,7 @@ def make_world() -> World:
 
 def installed() -> World:
     world = make_world()
-    carry_out(world.box, plan_apply(world.box))
+    world.apply()
     return world
 
 
@@ -67,21 +68,21 @@ def test_only_the_named_profiles_are_meant() -> None:
 def test_a_unit_edited_by_hand_is_left_alone() -> None:
     world = installed()
     text = edit(world, A)
-    carry_out(world.box, plan_apply(world.box))
+    world.apply()
     assert world.host.text(f"{UNIT_DIR}/{A}") == text
 
 
 def test_a_unit_edited_by_hand_is_rendered_anew_when_asked() -> None:
     world = installed()
     edit(world, A)
-    carry_out(world.box, plan_apply(world.box, overwrite=True))
+    world.apply(overwrite=True)
     assert "RestartSec=5" in world.host.text(f"{UNIT_DIR}/{A}")
 
 
 def test_a_foreign_unit_is_never_overwritten() -> None:
     world = make_world()
     world.host.put(f"{UNIT_DIR}/{A}", "[Service]\nExecStart=/theirs\n")
-    carry_out(world.box, plan_apply(world.box, overwrite=True))
+    world.apply(overwrite=True)
     assert world.host.text(f"{UNIT_DIR}/{A}") == "[Service]\nExecStart=/theirs\n"
 
 
@@ -109,10 +110,89 @@ def test_pruning_stops_disables_and_removes_an_orphan() -> None:
     world = installed()
     world.start(A)
     world.host.remove(f"{CONFIG_DIR}/profiles/a.yaml")
-    carry_out(world.box, plan_apply(world.box, prune=True))
+    world.apply(prune=True)
     assert f"{UNIT_DIR}/{A}" not in world.host.paths()
     assert world.up() == []
     assert world.host.called("disable", A)
+
+
+def test_pruning_waits_until_the_model_is_gone() -> None:
+    world = installed()
+    world.goes(A, Run(stop_s=8.0))
+    world.start(A)
+    world.host.remove(f"{CONFIG_DIR}/profiles/a.yaml")
+    events: list[Event] = []
+    there: list[bool] = []
+    world.clock.after(7.0, lambda: there.append(f"{UNIT_DIR}/{A}" in world.host.paths()))
+    world.apply(prune=True, events=events)
+    assert there == [True]
+    assert world.unit(A).active == "inactive"
+    assert f"{UNIT_DIR}/{A}" not in world.host.paths()
+    assert any(isinstance(one, Waiting) and one.what == f"{A} is stopping" for one in events)
+
+
+def test_a_model_that_does_not_stop_keeps_its_unit() -> None:
+    world = installed()
+    world.goes(A, Run(stop_s=1e6))
+    world.start(A)
+    world.host.remove(f"{CONFIG_DIR}/profiles/a.yaml")
+    with pytest.raises(NoAnswerError, match=f"{A} did not stop within 3660 s"):
+        world.apply(prune=True)
+    assert f"{UNIT_DIR}/{A}" in world.host.paths()
+
+
+def emptied() -> World:
+    """Everything is installed, and no profile is left."""
+    world = installed()
+    for name in ("a", "b"):
+        world.host.remove(f"{CONFIG_DIR}/profiles/{name}.yaml")
+    return world
+
+
+def test_the_slice_goes_with_the_last_unit_and_is_never_stopped() -> None:
+    world = emptied()
+    world.apply(prune=True)
+    assert world.host.paths(UNIT_DIR) == ()
+    for verb in ("stop", "disable", "reset-failed"):
+        assert not world.host.called(verb, SLICE)
+
+
+def test_without_pruning_the_slice_stays() -> None:
+    world = emptied()
+    world.apply()
+    assert f"{UNIT_DIR}/{SLICE}" in world.host.paths()
+
+
+def test_the_slice_stays_while_a_profile_is_left() -> None:
+    world = installed()
+    world.host.remove(f"{CONFIG_DIR}/profiles/a.yaml")
+    world.apply(prune=True)
+    assert f"{UNIT_DIR}/{SLICE}" in world.host.paths()
+
+
+def test_the_slice_stays_while_a_hand_made_unit_is_left() -> None:
+    world = emptied()
+    world.host.put(f"{UNIT_DIR}/llm-theirs.service", "[Service]\nSlice=llm.slice\n")
+    world.apply(prune=True)
+    assert world.host.paths(UNIT_DIR) == (
+        f"{UNIT_DIR}/llm-theirs.service",
+        f"{UNIT_DIR}/{SLICE}",
+    )
+
+
+def test_the_slice_stays_while_an_edited_unit_is_left() -> None:
+    world = emptied()
+    edit(world, A)
+    world.apply(prune=True)
+    assert world.host.paths(UNIT_DIR) == (f"{UNIT_DIR}/{A}", f"{UNIT_DIR}/{SLICE}")
+
+
+def test_a_slice_that_was_edited_stays() -> None:
+    world = emptied()
+    path = f"{UNIT_DIR}/{SLICE}"
+    world.host.put(path, f"{world.host.text(path)}[Slice]\nMemoryMax=1G\n")
+    world.apply(prune=True)
+    assert world.host.paths(UNIT_DIR) == (path,)
 
 
 @pytest.mark.parametrize("prune", [False, True])
@@ -120,8 +200,16 @@ def test_an_edited_orphan_is_somebodys_work_and_stays(prune: bool) -> None:
     world = installed()
     world.host.remove(f"{CONFIG_DIR}/profiles/a.yaml")
     edit(world, A)
-    carry_out(world.box, plan_apply(world.box, prune=prune))
+    world.apply(prune=prune)
     assert f"{UNIT_DIR}/{A}" in world.host.paths()
+
+
+@pytest.mark.parametrize("prune", [False, True])
+def test_an_edited_orphan_is_told_as_edited(prune: bool) -> None:
+    world = installed()
+    world.host.remove(f"{CONFIG_DIR}/profiles/a.yaml")
+    edit(world, A)
+    assert kinds(world, prune=prune, overwrite=True)[A] == "edited"
 
 
 def test_foreign_units_are_no_orphans() -> None:
@@ -152,7 +240,7 @@ def test_running_models_go_on() -> None:
     world.start(A)
     pid = world.unit(A).pid
     world.profile("a", "ctx: 8192")
-    carry_out(world.box, plan_apply(world.box))
+    world.apply()
     assert world.unit(A).pid == pid
 
 
@@ -163,7 +251,7 @@ def test_systemd_reads_what_was_written() -> None:
 def test_nothing_to_do_is_nothing_run() -> None:
     world = installed()
     world.host.calls.clear()
-    carry_out(world.box, plan_apply(world.box))
+    world.apply()
     assert world.host.calls == []
 
 
@@ -171,24 +259,84 @@ def test_a_disk_that_takes_no_unit_is_told() -> None:
     world = make_world()
     world.host.failing[UNIT_DIR] = "No space left on device"
     with pytest.raises(HostError):
-        carry_out(world.box, plan_apply(world.box))
+        world.apply()
+
+
+def test_an_error_in_the_middle_says_what_was_done_and_systemd_knows_of_it() -> None:
+    world = make_world()
+    world.host.full.add(f"{UNIT_DIR}/{B}")
+    with pytest.raises(HostError) as caught:
+        world.apply()
+    assert caught.value.message == (
+        f"{UNIT_DIR}/{B} cannot be written: No space left on device. Done before that: write {A}."
+    )
+    assert world.host.called("daemon-reload")
+    assert f"{UNIT_DIR}/{A}" in world.host.paths()
+
+
+def test_an_error_at_once_changes_nothing_and_says_so() -> None:
+    world = make_world()
+    world.host.full.add(UNIT_DIR)
+    with pytest.raises(HostError, match=r"Done before that: nothing\.$"):
+        world.apply()
+    assert world.host.paths(UNIT_DIR) == ()
+
+
+def test_the_first_fault_is_the_one_that_is_told() -> None:
+    world = make_world()
+    world.host.full.add(f"{UNIT_DIR}/{B}")
+    world.refuses["daemon-reload"] = "Access denied"
+    with pytest.raises(HostError, match="No space left on device"):
+        world.apply()
+
+
+def test_a_reload_that_fails_is_told() -> None:
+    world = make_world()
+    world.refuses["daemon-reload"] = "Access denied"
+    with pytest.raises(HostError, match=r"systemctl daemon-reload failed: Access denied\.$"):
+        world.apply()
+
+
+def test_what_cannot_be_disabled_stays() -> None:
+    world = installed()
+    world.host.remove(f"{CONFIG_DIR}/profiles/a.yaml")
+    world.refuses["disable"] = "Access denied"
+    with pytest.raises(HostError, match=r"Access denied\. Done before that: nothing\.$"):
+        world.apply(prune=True)
+    assert f"{UNIT_DIR}/{A}" in world.host.paths()
+
+
+def test_the_steps_are_reported() -> None:
+    events: list[Event] = []
+    make_world().apply(events=events)
+    steps = [event.step for event in events if isinstance(event, Began)]
+    assert [step.unit.name for step in steps if isinstance(step, WriteUnit)] == [A, B, SLICE]
 
 
 def test_a_log_file_has_its_directory() -> None:
     world = make_world()
     world.config("logs: file")
-    carry_out(world.box, plan_apply(world.box))
+    world.apply()
     logs = world.host.stat(f"{HOME}/.local/state/llmctl/logs")
     assert logs is not None
     assert logs.is_dir
 
 
-def test_the_steps_end_with_a_reload() -> None:
+def test_what_goes_is_stopped_before_anything_else() -> None:
     changes = (Change(A, Kind.CREATE, None, "x"), Change(B, Kind.REMOVE, "y"))
-    written, removed, reload = steps(changes)
+    stopped, written, removed = steps(changes)
+    assert stopped == Stop((B,))
     assert isinstance(written, WriteUnit)
     assert removed == RemoveUnit(B, "y")
-    assert reload == Reload()
+
+
+def test_the_slice_is_removed_and_not_stopped() -> None:
+    changes = (Change(A, Kind.REMOVE, "x"), Change(SLICE, Kind.REMOVE, "y"))
+    assert steps(changes) == (Stop((A,)), RemoveUnit(A, "x"), RemoveUnit(SLICE, "y"))
+
+
+def test_a_slice_alone_stops_nothing() -> None:
+    assert steps([Change(SLICE, Kind.REMOVE, "y")]) == (RemoveUnit(SLICE, "y"),)
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from support.fakes import Output
 from support.systemd_syntax import assignment, values
-from support.world import CONFIG_DIR, HELP, UNIT_DIR, World
+from support.world import CONFIG_DIR, HELP, PORT, UNIT_DIR, World
 
 from llmctl.core.unit import read_header
+from llmctl.engine.box import Target
 from llmctl.errors import ProfileError
 
 A = "llm-a.service"
@@ -137,13 +138,64 @@ def test_an_unreadable_process_is_like_one_that_is_gone() -> None:
     [
         ("", None),
         ("env: {LLAMA_API_KEY: 'one,two'}", "one"),
+        ("binary: keyed", "of-the-build"),
+        ("binary: keyed\nenv: {LLAMA_API_KEY: mine}", "mine"),
         ("args: [--api-key-file, /keys]", "from-file"),
         ("args: [--api-key-file, /none]", None),
     ],
 )
 def test_the_key_of_a_server_is_found(text: str, key: str | None) -> None:
     world = make_world()
+    world.config("binaries: {keyed: {path: llama-server, env: {LLAMA_API_KEY: 'of-the-build,x'}}}")
     world.host.put("/keys", "# ours\n\n from-file \nother\n")
     world.profile("a", text)
     box = world.box
     assert box.api_key(box.store.profile("a")) == key
+
+
+# Where it listens
+
+
+def moved() -> World:
+    """Profiles are installed; then the group's port is changed in config.yaml."""
+    world = make_world()
+    world.apply()
+    world.config("groups: {gpu: {port: 12399}}")
+    return world
+
+
+def test_the_installed_unit_says_where_its_server_listens() -> None:
+    world = moved()
+    assert (world.box.port_of(A, "gpu"), world.box.target("a").port) == (PORT, PORT)
+
+
+def test_a_unit_that_does_not_say_its_port_listens_where_its_group_does() -> None:
+    world = moved()
+    path = f"{UNIT_DIR}/{A}"
+    world.host.put(path, world.host.text(path).replace(f"Port={PORT}\n", ""))
+    assert world.box.target("a").port == 12399
+
+
+def test_a_unit_that_is_not_installed_is_looked_for_at_its_groups_port() -> None:
+    assert make_world().box.target("a").port == PORT
+
+
+def test_the_port_of_a_group_that_is_gone_is_unknown() -> None:
+    assert make_world().box.port_of("llm-x.service", "vision") == 0
+
+
+@pytest.mark.parametrize("text", [None, "ctx: nonsense"])
+def test_a_unit_whose_profile_is_gone_or_broken_still_tells_its_port(text: str | None) -> None:
+    world = moved()
+    if text is None:
+        world.host.remove(f"{CONFIG_DIR}/profiles/a.yaml")
+    else:
+        world.profile("a", text)
+    assert world.box.target("a") == Target("a", A, PORT)
+
+
+def test_a_resident_is_waited_for_at_its_own_port() -> None:
+    world = make_world()
+    world.profile("r", "group: none\nport: 12400")
+    world.apply()
+    assert world.box.target("r").port == 12400

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 from support.world import CONFIG_DIR, UNIT_DIR, Run, World
 
 from llmctl.core.progress import Event, Waiting
-from llmctl.engine.apply import carry_out, plan_apply
 from llmctl.engine.off import Stopped, off, units_of
-from llmctl.errors import HostError, UsageError
+from llmctl.errors import HostError, ProfileError, UsageError
 
 A, B, R, V = "llm-a.service", "llm-b.service", "llm-r.service", "llm-v.service"
 
@@ -21,7 +21,7 @@ def make_world() -> World:
     world.profile("b")
     world.profile("v", "group: vision")
     world.profile("r", "group: none\nport: 12400")
-    carry_out(world.box, plan_apply(world.box))
+    world.apply()
     return world
 
 
@@ -85,7 +85,29 @@ def test_a_foreign_unit_of_our_name_is_not_ours_to_stop() -> None:
     world = busy()
     world.host.put(f"{UNIT_DIR}/llm-x.service", "[Service]\nExecStart=/x\n")
     world.start("llm-x.service")
-    assert "llm-x.service" not in units_of(world.box, None, everything=False)
+    for everything in (False, True):
+        assert "llm-x.service" not in units_of(world.box, None, everything=everything)
+
+
+def test_a_hand_made_unit_that_lies_elsewhere_is_not_ours_to_stop() -> None:
+    world = busy()
+    path = "/etc/systemd/user/llm-x.service"
+    world.host.put(path, "[Service]\nExecStart=/x\n")
+    world.shows("llm-x.service", replace(world.unit(A), unit="llm-x.service", path=path))
+    assert "llm-x.service" not in units_of(world.box, None, everything=True)
+
+
+def test_a_unit_of_ours_that_lies_elsewhere_by_now_is_stopped_all_the_same() -> None:
+    """`unit_dir` was changed while it ran: systemd still knows where it is from."""
+    world = busy()
+    world.config("unit_dir: /elsewhere\ngroups: {gpu: {port: 12340}}")
+    assert set(units_of(world.box, "gpu", everything=False)) == {A, B}
+
+
+def test_a_unit_whose_file_is_gone_is_stopped_all_the_same() -> None:
+    world = busy()
+    world.host.remove(f"{UNIT_DIR}/{A}")
+    assert A in units_of(world.box, None, everything=False)
 
 
 def test_a_broken_profile_is_stopped_too() -> None:
@@ -98,6 +120,22 @@ def test_everything_can_be_stopped_though_the_configuration_is_broken() -> None:
     world = busy()
     world.config("groups: [")
     assert A in units_of(world.box, None, everything=True)
+
+
+@pytest.mark.parametrize(("group", "units"), [(None, {A, B, V}), ("gpu", {A, B}), ("vision", {V})])
+def test_groups_are_told_apart_though_the_configuration_is_broken(
+    group: str | None, units: set[str]
+) -> None:
+    world = busy()
+    world.config("groups: [")
+    assert set(units_of(world.box, group, everything=False)) == units
+
+
+def test_a_group_that_nothing_tells_of_needs_the_configuration() -> None:
+    world = busy()
+    world.config("groups: [")
+    with pytest.raises(ProfileError):
+        units_of(world.box, "npu", everything=False)
 
 
 def test_what_runs_is_stopped_and_named() -> None:
@@ -138,7 +176,7 @@ def test_a_model_that_does_not_stop_in_time_is_an_error() -> None:
     world.start(A)
     with pytest.raises(HostError, match=f"{A} did not stop within 60 s") as caught:
         stop(world, A)
-    assert caught.value.hint == f"See systemctl --user status {A}"
+    assert caught.value.hint == f"See `systemctl --user status {A}`."
 
 
 def test_a_crash_loop_is_ended_and_forgotten() -> None:
@@ -146,9 +184,24 @@ def test_a_crash_loop_is_ended_and_forgotten() -> None:
     world.goes(A, Run(crash_s=0.1, again=True))
     world.start(A)
     world.clock.sleep(1)
-    assert stop(world, A) == Stopped(())
+    assert stop(world, A) == Stopped(("a",))
     assert world.up() == []
     assert world.host.called("reset-failed", A)
+
+
+def test_a_crash_counts_as_stopped_and_is_forgotten() -> None:
+    world = busy()
+    assert world.unit(B).active == "failed"
+    assert stop(world, B) == Stopped(("b",))
+    assert world.unit(B).active == "inactive"
+
+
+def test_a_model_that_has_to_be_killed_is_stopped_too() -> None:
+    world = make_world()
+    world.goes(A, Run(stop_s=30.0, killed=True))
+    world.start(A)
+    assert stop(world, A) == Stopped(("a",))
+    assert world.unit(A).active == "inactive"
 
 
 def test_a_start_that_still_waits_is_cancelled() -> None:

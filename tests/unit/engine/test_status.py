@@ -7,9 +7,7 @@ from msgspec.structs import replace
 from support.world import CONFIG_DIR, UNIT_DIR, Run, World
 
 from llmctl.core.state import State
-from llmctl.engine.apply import carry_out, plan_apply
-from llmctl.engine.status import GroupView, Instance, overview, profile_states, require_known
-from llmctl.errors import ProfileError
+from llmctl.engine.status import GroupView, Instance, overview, profile_states
 
 A, B = "llm-a.service", "llm-b.service"
 
@@ -18,7 +16,7 @@ def make_world() -> World:
     world = World()
     world.profile("a")
     world.profile("b")
-    carry_out(world.box, plan_apply(world.box))
+    world.apply()
     return world
 
 
@@ -81,7 +79,7 @@ def test_residents_beside_a_group_are_no_fault() -> None:
     world = World()
     world.profile("a")
     world.profile("r", "group: none\nport: 12400")
-    carry_out(world.box, plan_apply(world.box))
+    world.apply()
     world.start(A)
     world.start("llm-r.service")
     (group,) = overview(world.box).groups
@@ -169,13 +167,30 @@ def test_every_profile_has_a_state() -> None:
     assert profile_states(running().box) == {"a": State.READY, "b": State.STOPPED}
 
 
-def test_known_names_pass() -> None:
-    require_known(make_world().box, ["a", "b"])
+def test_a_model_is_looked_for_on_the_port_that_its_unit_says() -> None:
+    world = running()
+    world.config("groups: {gpu: {port: 12399}}")
+    assert (only(world).port, only(world).state) == (12340, State.READY)
 
 
-def test_an_unknown_name_is_refused_with_what_was_meant() -> None:
-    world = World()
-    world.profile("coder")
-    with pytest.raises(ProfileError) as caught:
-        require_known(world.box, ["codr"])
-    assert caught.value.hint == "Did you mean coder?"
+def test_a_running_model_is_looked_for_on_the_port_that_it_was_started_with() -> None:
+    """A newer text, with another port, is installed; the process goes on from the older one."""
+    world = running()
+    world.config("groups: {gpu: {port: 12399}}")
+    world.apply()
+    assert (only(world).port, only(world).state) == (12340, State.READY)
+
+
+def test_units_may_have_been_asked_for_ahead() -> None:
+    world = running()
+    status = world.unit(A)
+    world.host.calls.clear()
+    (instance,) = overview(world.box, asked=lambda: (status,)).instances
+    assert (instance.profile, instance.state) == ("a", State.READY)
+    assert not world.host.called("systemctl")
+
+
+def test_a_digest_that_cannot_be_read_is_no_sign_of_older_settings() -> None:
+    world = running()
+    world.host.failing[f"/proc/{world.unit(A).pid}/environ"] = "Permission denied"
+    assert only(world).notes == ()

@@ -8,10 +8,9 @@ from support.world import PORT, UNIT_DIR, Run, World, running_process
 
 from llmctl.core.plan import AwaitReady, Reload, Restart, Start, WriteUnit
 from llmctl.core.progress import Began, Event, Note, Waiting
-from llmctl.core.state import UnitStatus
-from llmctl.engine.apply import carry_out, plan_apply
+from llmctl.core.state import State, UnitStatus
 from llmctl.engine.switch import Options, Switch, Switched, dry_run
-from llmctl.errors import HostError, ProfileError, SwitchError
+from llmctl.errors import HostError, NoAnswerError, ProfileError, SwitchError
 
 A, B, C = "llm-a.service", "llm-b.service", "llm-c.service"
 
@@ -21,7 +20,7 @@ def make_world() -> World:
     world = World()
     for name in ("a", "b", "c"):
         world.profile(name)
-    carry_out(world.box, plan_apply(world.box))
+    world.apply()
     return world
 
 
@@ -36,6 +35,12 @@ def switch(
     return Switch(world.box, name, options=options, clock=world.clock, report=report).run()
 
 
+def steps_of(world: World, name: str) -> list[type]:
+    """The kinds of the steps that a switch would take."""
+    work = Switch(world.box, name, options=Options(), clock=world.clock, report=print)
+    return [type(step) for step in work.steps]
+
+
 def failed(world: World, name: str, options: Options | None = None) -> SwitchError:
     with pytest.raises(SwitchError) as caught:
         switch(world, name, options=options or Options())
@@ -48,7 +53,7 @@ def failed(world: World, name: str, options: Options | None = None) -> SwitchErr
 def test_a_model_becomes_ready_under_its_own_name() -> None:
     done = switch(make_world(), "a")
     assert done.ready_s is not None
-    assert done == Switched("a", None, "ready", done.ready_s, f"http://127.0.0.1:{PORT}")
+    assert done == Switched("a", None, State.READY, done.ready_s, f"http://127.0.0.1:{PORT}")
 
 
 def test_it_is_ready_as_soon_as_it_answers() -> None:
@@ -92,7 +97,7 @@ def test_a_running_process_with_older_settings_is_restarted() -> None:
     switch(world, "a")
     before = running_process(world, A)
     world.profile("a", "ctx: 8192")
-    carry_out(world.box, plan_apply(world.box))
+    world.apply()
     switch(world, "a")
     assert running_process(world, A) != before
 
@@ -109,7 +114,7 @@ def test_a_new_neighbour_restarts_nobody() -> None:
 def test_without_waiting_it_is_starting() -> None:
     world = make_world()
     done = switch(world, "a", options=Options(wait=False))
-    assert (done.state, done.ready_s) == ("loading", None)
+    assert (done.state, done.ready_s) == (State.LOADING, None)
 
 
 def test_the_steps_are_reported_before_they_are_done() -> None:
@@ -147,9 +152,7 @@ def test_the_plan_restarts_what_runs_from_an_older_profile() -> None:
     world = make_world()
     switch(world, "a")
     world.profile("a", "ctx: 8192")
-    work = Switch(world.box, "a", options=Options(), clock=world.clock, report=print)
-    kinds = [type(step) for step in work.steps]
-    assert kinds == [WriteUnit, Reload, Restart, AwaitReady]
+    assert steps_of(world, "a") == [WriteUnit, Reload, Restart, AwaitReady]
 
 
 def test_a_unit_edited_by_hand_is_used_as_it_stands() -> None:
@@ -171,6 +174,32 @@ def test_settings_added_at_the_end_of_a_unit_by_hand_are_kept() -> None:
     world.profile("a", "ctx: 8192")
     switch(world, "a")
     assert world.host.text(path) == edited
+
+
+@pytest.mark.parametrize("more", ["", "ctx: 8192"])
+def test_an_edit_by_hand_of_the_running_model_is_taken_up(more: str) -> None:
+    world = make_world()
+    switch(world, "a")
+    path = f"{UNIT_DIR}/{A}"
+    world.host.put(path, world.host.text(path).replace("RestartSec=5", "RestartSec=9"))
+    world.profile("a", more)
+    assert steps_of(world, "a") == [Restart, AwaitReady]
+
+
+def test_an_edited_unit_that_runs_as_it_stands_is_not_restarted() -> None:
+    world = make_world()
+    path = f"{UNIT_DIR}/{A}"
+    world.host.put(path, world.host.text(path).replace("RestartSec=5", "RestartSec=9"))
+    switch(world, "a")
+    assert steps_of(world, "a") == [Start, AwaitReady]
+
+
+def test_a_digest_that_cannot_be_read_restarts_nobody() -> None:
+    """The environment of a binary with file capabilities is not ours to read."""
+    world = make_world()
+    switch(world, "a")
+    world.host.failing[f"/proc/{world.unit(A).pid}/environ"] = "Permission denied"
+    assert steps_of(world, "a") == [Start, AwaitReady]
 
 
 # When it cannot begin
@@ -226,10 +255,58 @@ def test_a_disk_that_takes_no_unit_changes_nothing() -> None:
     world = make_world()
     switch(world, "a")
     world.profile("b", "ctx: 8192")
-    world.host.failing[f"{UNIT_DIR}/{B}"] = "No space left on device"
-    with pytest.raises(HostError):
+    world.host.full.add(f"{UNIT_DIR}/{B}")
+    with pytest.raises(HostError, match="No space left on device"):
         switch(world, "b")
     assert world.up() == [A]
+
+
+# When systemd does not answer
+
+
+def unanswered(world: World, name: str) -> NoAnswerError:
+    with pytest.raises(NoAnswerError) as caught:
+        switch(world, name)
+    return caught.value
+
+
+def test_a_start_without_an_answer_has_no_known_outcome() -> None:
+    world = make_world()
+    switch(world, "a")
+    world.hangs.add("start")
+    error = unanswered(world, "b")
+    assert error.message == (
+        "systemctl did not end within 15 s. "
+        "Whether b started is not known: the switch may go on in systemd."
+    )
+    assert (error.hint, error.exit_status) == ("Run `llmctl status`.", 5)
+    assert world.up() == [B]
+
+
+def test_a_restart_without_an_answer_has_no_known_outcome() -> None:
+    world = make_world()
+    switch(world, "a")
+    world.profile("a", "ctx: 8192")
+    world.hangs.add("restart")
+    assert "Whether a started is not known" in unanswered(world, "a").message
+
+
+def test_a_wait_that_loses_the_manager_has_no_known_outcome_and_undoes_nothing() -> None:
+    world = make_world()
+    switch(world, "a")
+    world.goes(B, Run(ready_s=60))
+    world.clock.after(1.0, lambda: world.hangs.add("show"))
+    assert "Whether b started is not known" in unanswered(world, "b").message
+    assert world.up() == [B]
+    assert len(world.host.called("start", A)) == 1
+
+
+def test_a_wait_that_the_manager_refuses_has_no_known_outcome() -> None:
+    world = make_world()
+    world.goes(A, Run(ready_s=60))
+    world.clock.after(1.0, lambda: world.refuses.update(show="Access denied"))
+    message = unanswered(world, "a").message
+    assert message.startswith("systemctl show failed: Access denied. Whether a started")
 
 
 # When the model fails
@@ -316,12 +393,79 @@ def test_a_changed_profile_that_fails_goes_back_to_the_text_that_ran() -> None:
     assert running_process(world, A) == process
 
 
+@pytest.mark.parametrize("text", [None, "[Service]\nExecStart=/theirs\n"])
+def test_what_a_person_writes_meanwhile_is_not_overwritten_by_going_back(text: str | None) -> None:
+    world = make_world()
+    switch(world, "a")
+    path = f"{UNIT_DIR}/{A}"
+    world.profile("a", "ctx: 8192")
+    world.goes(A, Run(ready_s=60, crash_s=2.0), Run())
+
+    def edit() -> None:
+        world.host.put(path, text or world.host.text(path).replace("RestartSec=5", "RestartSec=9"))
+        theirs.append(world.host.text(path))
+
+    theirs: list[str] = []
+    world.clock.after(1.0, edit)
+    failed(world, "a")
+    assert [world.host.text(path)] == theirs
+    assert world.up() == [A]
+
+
+def test_a_units_older_crash_is_not_taken_for_the_reason() -> None:
+    world = make_world()
+    world.goes(A, Run(crash_s=0.1, says=("cudaMalloc failed: out of memory",)), Run(crash_s=0.1))
+    assert "out of memory" in failed(world, "a").message
+    error = failed(world, "a")
+    assert "memory" not in error.message
+    assert "has no line of it" in error.message
+    assert error.evidence == ()
+
+
+@pytest.mark.parametrize("program", ["journalctl", "find"])
+def test_evidence_that_cannot_be_had_does_not_keep_the_earlier_model_from_coming(
+    program: str,
+) -> None:
+    world = make_world()
+    switch(world, "a")
+    taken = f"couldn't bind HTTP server socket, hostname: 127.0.0.1, port: {PORT}"
+    world.goes(B, Run(crash_s=1.0, ready_s=60, says=(taken,)))
+    world.listening(PORT, 77)
+    world.hangs.add(program)
+    error = failed(world, "b")
+    assert error.message.endswith("a is ready again.")
+    assert (error.exit_status, world.up()) == (6, [A])
+
+
+def test_an_explanation_that_cannot_be_had_does_not_keep_the_earlier_model_from_coming() -> None:
+    world = make_world()
+    switch(world, "a")
+    world.goes(B, Run(crash_s=1.0, ready_s=60))
+    unreadable = {f"{UNIT_DIR}/{B}": "Permission denied"}
+    world.clock.after(0.5, lambda: world.host.failing.update(unreadable))
+    error = failed(world, "b")
+    assert error.message == "b failed: it did not become ready. a is ready again."
+    assert error.hint == f"{UNIT_DIR}/{B} cannot be read: Permission denied."
+    assert (error.exit_status, world.up()) == (6, [A])
+
+
+def test_a_switch_that_failed_knows_it() -> None:
+    world = make_world()
+    world.goes(A, Run(crash_s=0.1))
+    work = Switch(world.box, "a", options=Options(), clock=world.clock, report=print)
+    seen = [(work.failed, work.executor.asked)]
+    with pytest.raises(SwitchError):
+        work.run()
+    seen.append((work.failed, work.executor.asked))
+    assert seen == [(False, ()), (True, (A,))]
+
+
 def test_a_restart_that_fails_with_nothing_to_go_back_to_does_not_claim_to_have_gone_back() -> None:
     """The new text was installed by `apply` before; what ran is not known any more."""
     world = make_world()
     switch(world, "a")
     world.profile("a", "ctx: 8192")
-    carry_out(world.box, plan_apply(world.box))
+    world.apply()
     world.goes(A, Run(crash_s=0.1))
     error = failed(world, "a")
     assert world.up() == []
@@ -382,7 +526,53 @@ def test_a_server_that_ends_by_itself_is_told() -> None:
     assert error.evidence == ("bye",)
 
 
+def test_a_server_that_ends_by_itself_gives_way_to_the_earlier_model() -> None:
+    world = make_world()
+    switch(world, "a")
+    world.goes(B, Run(exit_s=1.0, ready_s=60))
+    error = failed(world, "b")
+    assert error.message.endswith("a is ready again.")
+    assert (error.exit_status, world.up()) == (6, [A])
+
+
+@pytest.mark.parametrize(
+    "run", [Run(ready_s=60), Run(ready_s=60, stop_s=30.0, killed=True)], ids=["at-once", "killed"]
+)
+@pytest.mark.parametrize("before", [True, False])
+def test_a_stop_by_a_person_is_final(run: Run, before: bool) -> None:
+    world = make_world()
+    if before:
+        switch(world, "a")
+    world.goes(B, run)
+    world.clock.after(1.0, lambda: world.stop(B))
+    error = failed(world, "b")
+    assert error.message.startswith("b is not running: it was stopped")
+    assert (error.exit_status, world.up()) == (7, [])
+
+
+def test_a_start_that_a_person_cancels_is_not_made_good_for() -> None:
+    world = make_world()
+    switch(world, "a")
+    world.goes(B, Run(queue_s=5.0))
+    world.clock.after(1.0, lambda: world.stop(B))
+    error = failed(world, "b")
+    assert error.message == "b is not running: its start was cancelled by a stop."
+    assert (error.exit_status, world.up()) == (7, [])
+
+
 # When others switch too
+
+
+def test_a_foreign_unit_that_displaces_a_model_is_named() -> None:
+    world = World()
+    world.profile("a")
+    world.config("groups: {gpu: {port: 12340, conflicts: [ollama.service]}}")
+    world.apply()
+    world.goes(A, Run(ready_s=60))
+    world.clock.after(1.0, lambda: world.start("ollama.service"))
+    error = failed(world, "a")
+    assert error.message.startswith("a was displaced by ollama.service")
+    assert (error.exit_status, world.up()) == (6, ["ollama.service"])
 
 
 @pytest.mark.parametrize("queue_s", [0.0, 5.0], ids=["running", "queued"])

@@ -8,7 +8,6 @@ from support.world import PORT, Run, World
 from llmctl.core.progress import Event, Waiting
 from llmctl.core.state import Health
 from llmctl.core.verdict import Crashed, Gone, Impostor, Outcome, Ready, Stalled, Watch
-from llmctl.engine.apply import carry_out, plan_apply
 from llmctl.engine.wait import Waiter, in_charge
 
 A, B = "llm-a.service", "llm-b.service"
@@ -21,15 +20,13 @@ def wait(
     world = World()
     world.profile("a", text)
     box = world.box
-    carry_out(box, plan_apply(box))
+    world.apply()
     world.goes(A, run)
     watch = Watch(box.systemd.status([A])[0])
     box.systemd.start(A)
     began = world.clock.now()
     report = (events if events is not None else []).append
-    waiter = Waiter(
-        box, box.target("a", port=PORT), watch, timeout=timeout, clock=world.clock, report=report
-    )
+    waiter = Waiter(box, box.target("a"), watch, timeout=timeout, clock=world.clock, report=report)
     return waiter.wait(), world.clock.now() - began, world
 
 
@@ -98,19 +95,19 @@ def test_an_old_server_that_still_answers_for_a_moment_is_no_impostor() -> None:
     world = World()
     world.profile("a")
     box = world.box
-    carry_out(box, plan_apply(box))
+    world.apply()
     world.goes(A, Run(ready_s=5, silent=True))
     watch = Watch(box.systemd.status([A])[0])
     box.systemd.start(A)
     old = World()
     old.profile("b")
-    carry_out(old.box, plan_apply(old.box))
+    old.apply()
     old.goes(B, Run(ready_s=0))
     old.start(B)
     world.host.servers[PORT] = old.host.servers[PORT]
     world.clock.after(0.5, world.host.servers.clear)
     waiter = Waiter(
-        box, box.target("a", port=PORT), watch, timeout=5, clock=world.clock, report=lambda _: None
+        box, box.target("a"), watch, timeout=5, clock=world.clock, report=lambda _: None
     )
     assert isinstance(waiter.wait(), Stalled)
 
@@ -119,13 +116,13 @@ def test_behind_an_unknown_key_the_listeners_unit_says_who_answers() -> None:
     world = World()
     world.profile("a")
     box = world.box
-    carry_out(box, plan_apply(box))
+    world.apply()
     world.goes(A, Run(ready_s=0.1, locked=True))
     watch = Watch(box.systemd.status([A])[0])
     box.systemd.start(A)
     world.listening(PORT, world.unit(A).pid)
     waiter = Waiter(
-        box, box.target("a", port=PORT), watch, timeout=5, clock=world.clock, report=lambda _: None
+        box, box.target("a"), watch, timeout=5, clock=world.clock, report=lambda _: None
     )
     assert isinstance(waiter.wait(), Ready)
 
@@ -147,13 +144,11 @@ def test_progress_of_a_large_model_is_told_as_a_share() -> None:
     world = World()
     world.profile("a", file=b"GGUF" + bytes(300 << 20))
     box = world.box
-    carry_out(box, plan_apply(box))
+    world.apply()
     world.goes(A, Run(ready_s=60, reads_until_s=60))
     watch = Watch(box.systemd.status([A])[0])
     box.systemd.start(A)
-    waiter = Waiter(
-        box, box.target("a", port=PORT), watch, timeout=5, clock=world.clock, report=events.append
-    )
+    waiter = Waiter(box, box.target("a"), watch, timeout=5, clock=world.clock, report=events.append)
     waiter.wait()
     shares = [one.fraction for one in events if isinstance(one, Waiting)]
     assert all(share is not None and 0 <= share <= 1 for share in shares)
@@ -180,7 +175,7 @@ def installed() -> World:
     world = World()
     world.profile("a")
     world.profile("b")
-    carry_out(world.box, plan_apply(world.box))
+    world.apply()
     return world
 
 

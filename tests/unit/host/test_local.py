@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from llmctl.errors import HostError
+from llmctl.errors import NoAnswerError
 from llmctl.host.local import KILL_TIMEOUT_S, LocalHost, end
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def test_a_runtime_directory_that_is_given_is_kept() -> None:
 
 
 def test_a_timeout_says_how_to_try_it_by_hand() -> None:
-    with pytest.raises(HostError) as caught:
+    with pytest.raises(NoAnswerError) as caught:
         LocalHost().run(["sh", "-c", "sleep 60"], timeout=0.1)
     assert caught.value.hint == "Try it by hand: sh -c 'sleep 60'"
 

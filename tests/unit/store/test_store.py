@@ -110,6 +110,26 @@ def test_without_any_profile_the_hint_says_how_to_write_one() -> None:
     assert "`model: FILE.gguf`" in str(caught.value.hint)
 
 
+def test_names_of_profiles_pass_be_they_broken() -> None:
+    world = make_world()
+    world.profile("b", "ctx: nonsense")
+    store(world).require(["a", "b"])
+
+
+def test_a_name_that_only_a_unit_has_passes() -> None:
+    world = make_world()
+    world.host.put(f"{HOME}/.config/systemd/user/llm-gone.service", "x")
+    store(world).require(["gone"])
+
+
+def test_a_name_that_nothing_has_is_refused_with_what_was_meant() -> None:
+    world = World()
+    world.profile("coder")
+    with pytest.raises(ProfileError, match="there is no profile codr") as caught:
+        store(world).require(["coder", "codr"])
+    assert caught.value.hint == "Did you mean coder?"
+
+
 @pytest.mark.parametrize(
     "data",
     [b"a: [", b"\xff", b"ctx: 1", b"- a", b"? [1]\n: 2\n", b"&a {model: *a}\n",
@@ -153,6 +173,13 @@ def test_a_parsed_document_is_kept() -> None:
     world = make_world()
     assert store(world).profiles
     assert CACHE in world.host.written
+
+
+def test_the_cache_is_for_its_owner_alone() -> None:
+    """env: of a profile may hold a key."""
+    world = make_world()
+    assert store(world).profiles
+    assert world.host.mode(CACHE) == 0o600
 
 
 def test_what_is_known_is_not_written_again() -> None:
