@@ -74,6 +74,17 @@ def _remedies(planner: Planner, wanted: Wanted) -> Iterator[str]:
             yield "parallel: 1"
     if wanted.tensor_split is not None and planner.plan(replace(wanted, tensor_split=None)).fits:
         yield "tensor_split: auto"
+    found = planner.plan(Wanted(settings=wanted.settings))
+    if found.fits:
+        yield _all_of(found)
+
+
+def _all_of(found: Plan) -> str:
+    """With nothing given but the types of K and V."""
+    settings = found.settings
+    experts = f" with n_cpu_moe: {settings.n_cpu_moe}" if settings.n_cpu_moe else ""
+    experts = " with n_cpu_moe: auto" if settings.overrides else experts
+    return f"ctx: {settings.ctx} and gpu_layers: {settings.gpu_layers}{experts}"
 
 
 def _fewer_layers(planner: Planner, wanted: Wanted) -> Iterator[str]:

@@ -10,7 +10,7 @@ from llmctl.core.memory.compute import Graph, Load
 from llmctl.core.memory.context import Sizer, shape_of
 from llmctl.core.memory.estimate import Estimator
 from llmctl.core.memory.settings import HOST, Padding, Settings, padding_of
-from llmctl.core.memory.weights import padded
+from llmctl.core.memory.weights import Weights, padded
 
 
 class Prices:
@@ -27,7 +27,9 @@ class Prices:
         graph = Graph(self.model, estimator.widths, settings, shape, estimator.era)
         weights = estimator.loader(mtp=settings.mtp).weights
         self._graph, self._borrowed = graph, estimator.borrowed
-        sums = {one: weights.prefix(one) for one in {*self.paddings}}
+        self.taken = [0] * len(self.paddings)
+        sums = {one: self._sums(weights, one) for one in {*self.paddings}}
+        self._take(weights, [device.name for device in estimator.devices])
         kept = {one: self._kept(Sizer(self.model, settings, shape, one)) for one in sums}
         self.fixed = [self._added(sums[one][0], kept[one]) for one in self.paddings]
         self.expert = [sums[one][1] for one in self.paddings]
@@ -40,6 +42,22 @@ class Prices:
         self._computed: dict[tuple[Padding, bool, bool, bool, int, int, int], int] = {}
         self._has_swa = self.model.has_swa
         self._tails: dict[tuple[int, bool], int] = {}
+
+    def _sums(self, weights: Weights, padding: Padding) -> tuple[list[int], list[int]]:
+        """Running sums of what is no expert, and of experts, without what overrides name."""
+        dense, expert = (list(one) for one in weights.prefix(padding))
+        for piece, _ in weights.overridden(self.settings.overrides):
+            sums, its = expert if piece.expert else dense, padded(piece.tensor, padding)
+            for unit in range(piece.unit + 1, len(sums)) if piece.unit >= 0 else ():
+                sums[unit] -= its
+        return dense, expert
+
+    def _take(self, weights: Weights, names: list[str]) -> None:
+        """What overrides put on a device is there wherever the units go."""
+        for piece, where in weights.overridden(self.settings.overrides):
+            if where in names:
+                home = names.index(where)
+                self.taken[home] += padded(piece.tensor, self.paddings[home])
 
     def _kept(self, sizer: Sizer) -> list[int]:
         """Running sums of K/V and state, of the main context and of the one that predicts."""

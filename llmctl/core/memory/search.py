@@ -52,7 +52,10 @@ class Search:
     """Placements of one context on devices with so many bytes to fill."""
 
     def __init__(self, prices: Prices, budgets: Sequence[int]) -> None:
-        self.prices, self.budgets = prices, tuple(budgets)
+        self.prices, self.budgets = (
+            prices,
+            tuple(one - taken for one, taken in zip(budgets, prices.taken, strict=True)),
+        )
         self.units = prices.units
 
     # Without moving experts, or with those of the first `moe` layers
