@@ -15,16 +15,16 @@ from llmctl.core.cards import backend_of
 from llmctl.core.config import Config
 from llmctl.core.devices import RAM, Gpu, Ram, reserve, used_by_default
 from llmctl.core.gguf import Header
-from llmctl.core.memory.advice import advised
+from llmctl.core.memory.advice import advised, shortage
 from llmctl.core.memory.model import model_of
 from llmctl.core.memory.planner import Planner
-from llmctl.core.memory.request import wanted_of
+from llmctl.core.memory.request import placing, wanted_of
 from llmctl.core.memory.wanted import Plan, Room, Wanted
 from llmctl.core.profile import Profile
 from llmctl.core.size import parse_size
 from llmctl.engine.box import Box
 from llmctl.engine.devices import survey
-from llmctl.errors import HostError, ProfileError, UsageError
+from llmctl.errors import DoesNotFitError, HostError, ProfileError, UsageError
 from llmctl.store.binaries import argv_with
 from llmctl.store.heads import head_of
 
@@ -166,6 +166,26 @@ def plan_profile(
     if profile.flash_attn == "auto":
         notes.append("flash_attn is auto: the plan takes it to be on.")
     return _planned(name, header, seeing, there, wanted, tuple(notes))
+
+
+def words_for(box: Box, profile: Profile) -> tuple[str, ...]:
+    """The words that place a profile's model on this box. LlmctlError: why there are none."""
+    path = box.store.model_path(profile.model)
+    head_of(box.host, path, cache_dir=box.store.cache_dir)  # else nobody need be asked
+    place = place_of(box, profile)
+    if not place.rooms and place.warnings:
+        raise HostError(f"The devices are not known: {place.warnings[0]}.")
+    if profile.draft not in ("off", "mtp", "ngram"):
+        raise ProfileError("A draft model cannot be planned for yet.")
+    found = plan_profile(box, profile.name, place, lambda wanted: wanted)
+    if not found.plan.fits:
+        raise DoesNotFitError(f"{profile.name} does not fit: {shortage(found.plan)}.")
+    flags, given = box.store.flags(profile), wanted_of(profile).settings.overrides
+    words = tuple(placing(found.plan, given))
+    lacking = [one for one in words if re.match("-{1,2}[a-z]", one) and one not in flags]
+    if lacking:
+        raise ProfileError(f"This llama-server has no {lacking[0]}.")
+    return words
 
 
 def _planned(

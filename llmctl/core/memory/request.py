@@ -64,9 +64,11 @@ def _moving(settings: Settings, *more: Override) -> Settings:
     return replace(settings, overrides=settings.overrides + more)
 
 
-def placing(plan: Plan) -> Iterator[str]:
-    """The words that say how much context there is and where everything goes."""
+def placing(plan: Plan, given: Sequence[Override] = ()) -> Iterator[str]:
+    """The words that say how much context there is and where everything goes. given: overrides
+    that are said already."""
     settings = plan.settings
+    overrides = [one for one in settings.overrides if one not in given]
     yield from ("-c", str(settings.ctx))
     if settings.gpu_layers is not None:
         yield from ("-ngl", str(settings.gpu_layers))
@@ -74,8 +76,8 @@ def placing(plan: Plan) -> Iterator[str]:
         yield from ("-ts", ",".join(f"{one:g}" for one in settings.tensor_split))
     if settings.n_cpu_moe:
         yield from ("--n-cpu-moe", str(settings.n_cpu_moe))
-    if settings.overrides:
-        yield from ("-ot", ",".join(f"{one.pattern}={one.where}" for one in settings.overrides))
+    if overrides:
+        yield from ("-ot", ",".join(f"{one.pattern}={one.where}" for one in overrides))
 
 
 def words_of(plan: Plan) -> tuple[str, ...]:
