@@ -171,10 +171,18 @@ class Systemd:
     def journal_of_run(self, run: UnitStatus, *, lines: int) -> list[str]:
         """The last lines of one run of a unit, known by its invocation or by its process."""
         by_id = (f"_SYSTEMD_INVOCATION_ID={run.invocation}",)
-        by_pid = ("--boot", f"_PID={run.last_pid}")
-        return self.journal(run.unit, lines=lines, matches=by_id) or self.journal(
-            run.unit, lines=lines, matches=by_pid
+        return self.journal(run.unit, lines=lines, matches=by_id) or self._journal_of_process(
+            run.last_pid, lines=lines
         )
+
+    def _journal_of_process(self, pid: int, *, lines: int) -> list[str]:
+        """What a process wrote that was dead before journald looked: no unit is known of it.
+
+        The lines then carry the socket's process id alone (systemd issue 2913).
+        """
+        argv = ("journalctl", "--quiet", "--output=cat", "--no-pager", "--boot", "--since=-1h",
+                f"--lines={lines}", "_TRANSPORT=stdout", f"_PID={pid}")  # fmt: skip
+        return self._host.run(argv, timeout=JOURNAL_TIMEOUT_S).stdout.splitlines()
 
     def _call(self, *argv: str) -> Result:
         result = self._run(*argv)

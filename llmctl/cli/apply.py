@@ -47,7 +47,7 @@ def apply(
     box.store.require(names or ())
     changes = plan_apply(box, names or (), prune=prune, overwrite=overwrite)
     if not check:
-        with Progress(quiet=json) as progress:
+        with Progress(quiet=json, steps=False) as progress:
             carry_out(box, changes, clock=SystemClock(), report=progress.report)
     if json:
         answer_json([_facts(one) for one in changes])

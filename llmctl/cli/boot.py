@@ -19,7 +19,7 @@ def enable(
 
     Of a group only one can: the others are disabled.
     """
-    with Progress(quiet=json) as progress:
+    with Progress(quiet=json, steps=False) as progress:
         done = turn_on(
             open_box(host, verbose=verbose), name, clock=SystemClock(), report=progress.report
         )

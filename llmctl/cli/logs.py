@@ -49,7 +49,7 @@ def _print(box: Box, profile: str, *, lines: int, follow: bool) -> None:
     unit = unit_name(profile)
     if follow:
         for line in follow_unit(box, unit, lines=lines):
-            answer(line)
+            answer(line, flush=True)
         return
     found = last_lines(box, unit, lines=lines)
     for line in found:

@@ -42,9 +42,9 @@ def console(stream: TextIO) -> "Console":
     return Console(file=stream, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
-def answer(text: str) -> None:
-    """A line of the answer."""
-    print(text)  # noqa: T201  # this is the one door to stdout
+def answer(text: str, *, flush: bool = False) -> None:
+    """A line of the answer; `flush` it where more comes only much later."""
+    print(text, flush=flush)  # noqa: T201  # this is the one door to stdout
 
 
 def answer_json(facts: Mapping[str, Any] | Sequence[Any]) -> None:

@@ -13,10 +13,11 @@ WORTH_SAYING_S = 1.0
 
 
 class Progress:
-    """A context in which the engine's events become visible."""
+    """A context in which the engine's events become visible; steps only if they are wanted."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, steps: bool = True) -> None:
         self._quiet = quiet
+        self._steps = steps
         self._live: Any = None
         self._said: tuple[str, float] = ("", -EVERY_S)
 
@@ -39,7 +40,7 @@ class Progress:
                 warn(text)
             case Began(step, back):
                 self._stop()
-                if not self._quiet:
+                if self._steps and not self._quiet:
                     say(f"{'back: ' if back else ''}{describe(step)}", style="dim")
             case Waiting():
                 self._wait(event)

@@ -68,12 +68,12 @@ def _show_steps(work: Switch, *, as_json: bool) -> None:
 def _interrupted(work: Switch) -> None:
     """What goes on without us is what systemd was asked for."""
     name, previous = work.wanted.profile, work.previous
-    asked = work.executor.asked[-1:]
+    asked = work.executor.asked
     if not asked:
-        say(f"interrupted: nothing was started; {previous or 'nothing'} runs as before.")
+        say(f"interrupted: nothing was started; {previous or 'nothing'} runs, as before.")
     elif not work.failed:
         say(f"interrupted: the switch to {name} goes on in systemd.")
-    elif previous and asked != (work.target.unit,):
+    elif previous and len(asked) > 1:
         say(f"interrupted: {name} had failed; {previous} is coming back in systemd.")
     else:
         say(f"interrupted: {name} had failed, and nothing was started again yet.")

@@ -93,9 +93,9 @@ def model_state(status: UnitStatus, answer: Answer | None, profile: str) -> Stat
     """A unit and what its port answers -> one word."""
     if status.has_failed:
         return State.FAILED
-    if not status.is_up and not status.job:
-        return State.STOPPED
-    if status.active == "deactivating":
-        return State.STOPPED
-    ready = status.is_running and answer is not None and answer.is_from(profile)
-    return State.READY if ready else State.LOADING
+    if status.active == "active":
+        if answer is not None and answer.is_from(profile):
+            return State.READY
+        return State.STOPPED if status.job else State.LOADING  # a job of an active unit ends it
+    waiting = status.active == "activating" or (status.job and status.active != "deactivating")
+    return State.LOADING if waiting else State.STOPPED

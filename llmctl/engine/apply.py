@@ -58,6 +58,8 @@ def plan_apply(
     ask: plan what is open where no plan is remembered.
     """
     wanted = tuple(names) or box.store.names
+    if prune and not names:
+        box.leaving = frozenset(name for name in box.store.orphans if _is_removable(box, name))
     changes = [_change(box, name, overwrite=overwrite, ask=ask) for name in wanted]
     if any(change.after is not None for change in changes):
         changes.append(_file_change(box, box.slice(), overwrite=overwrite))
@@ -87,6 +89,10 @@ def _file_change(box: Box, unit: UnitFile, *, overwrite: bool) -> Change:
     return Change(unit.name, kinds[read_header(before).owner], before, unit.text)
 
 
+def _is_removable(box: Box, name: str) -> bool:
+    return read_header(box.store.unit_text(unit_name(name))).owner is Owner.OURS
+
+
 def _left_behind(box: Box, *, prune: bool) -> Iterable[Change]:
     """Units of ours whose profile is gone. Edited ones are somebody's work, and stay."""
     known = {unit_name(name) for name in box.store.names}
@@ -99,7 +105,7 @@ def _left_behind(box: Box, *, prune: bool) -> Iterable[Change]:
         elif owner is Owner.OURS:
             removable += prune
             yield Change(name, Kind.REMOVE if prune else Kind.ORPHAN, before=text)
-    if removable == len(left) and not known:
+    if prune and removable == len(left) and not known:
         yield from _slice_too(box)
 
 

@@ -24,7 +24,7 @@ from llmctl.core.unit import (
     slice_file,
     source_digest,
 )
-from llmctl.core.words import SLICE, unit_name
+from llmctl.core.words import SLICE, profile_of, unit_name
 from llmctl.engine.placing import Remembered, remembered
 from llmctl.errors import HostError, ProfileError
 from llmctl.host.base import Host
@@ -71,12 +71,16 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Box:
-    """One machine that serves models, as it is now: what is read is kept, so one per operation."""
+    """One machine that serves models, as it is now: what is read is kept, so one per operation.
+
+    leaving: profiles that are gone, and whose units are about to go too.
+    """
 
     def __init__(self, host: Host) -> None:
         self.host = host
         self.store = Store(host)
         self.systemd = Systemd(host)
+        self.leaving: frozenset[str] = frozenset()
 
     @cached_property
     def _template(self) -> str:
@@ -85,7 +89,8 @@ class Box:
     def members(self, group: str) -> tuple[str, ...]:
         """Profiles of a group, by name; broken ones too, and gone ones whose units may run."""
         found = [name for name, one in self.store.profiles.items() if one.group == group]
-        found += [name for name, its in self.store.orphans.items() if its == group]
+        gone = self.store.orphans.items()
+        found += [name for name, its in gone if its == group and name not in self.leaving]
         return tuple(sorted(found))
 
     def port(self, profile: Profile) -> int:
@@ -142,6 +147,9 @@ class Box:
         written = read_header(self.store.unit_text(unit)).port
         if written is not None:
             return written
+        loaded = self.store.profiles.get(profile_of(unit) or "")
+        if loaded and loaded.profile and loaded.profile.port is not None:
+            return loaded.profile.port
         found = self.store.config.groups.get(group)
         return found.port if found else 0
 

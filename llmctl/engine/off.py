@@ -6,7 +6,7 @@ import msgspec
 
 from llmctl.core.progress import Report
 from llmctl.core.unit import Header, Owner, read_header
-from llmctl.core.words import RESIDENT, profile_of
+from llmctl.core.words import DEFAULT_GROUP, RESIDENT, profile_of
 from llmctl.engine.box import Box
 from llmctl.engine.clock import Clock
 from llmctl.engine.wait import await_stopped
@@ -40,12 +40,15 @@ def units_of(box: Box, group: str | None, *, everything: bool) -> tuple[str, ...
 
 def _header(box: Box, path: str) -> Header:
     """Whose a loaded unit is; one whose file is gone by now was ours to remove."""
+    gone = Header(Owner.ABSENT, DEFAULT_GROUP)  # as `status` shows it
     if not path:
-        return Header(Owner.ABSENT)
+        return gone
     try:
         return read_header(box.host.read(path).decode(errors="replace"))
     except FileNotFoundError:
-        return Header(Owner.ABSENT)
+        return gone
+    except HostError:  # what we cannot read we did not write
+        return Header(Owner.FOREIGN)
 
 
 def off(box: Box, units: Sequence[str], *, clock: Clock, report: Report, timeout: float) -> Stopped:

@@ -53,13 +53,14 @@ class Rollback:
 
     def _go_back(self, why: Failure) -> SwitchError:
         observed, wanted = self._switch.observed, self._switch.wanted
-        expected = {wanted.unit.name, *observed.active}
-        others = [one for one in self._switch.target.place.rivals if one not in expected]
-        if rival := in_charge(self._box, others):  # a third switch came in between
-            return self._displaced(rival)
-        present = self._box.store.unit_text(observed.previous) if observed.previous else None
-        steps = plan_rollback(wanted, observed, self._done, present=present)
+        place = self._switch.target.place
+        expected = {wanted.unit.name, *observed.active, *observed.foreign}
+        others = [one for one in (*place.rivals, *place.foreign) if one not in expected]
         try:
+            if rival := in_charge(self._box, others):  # a third switch came in between
+                return self._displaced(rival)
+            present = self._box.store.unit_text(observed.previous) if observed.previous else None
+            steps = plan_rollback(wanted, observed, self._done, present=present)
             restored = all(self._undo(step) for step in steps)
         except HostError as error:
             clause = f"{why.what}; and going back failed too: {sentence(error.message)}"

@@ -83,7 +83,7 @@ def _instance(box: Box, status: UnitStatus, group: str) -> Instance:
     profile = loaded.profile if loaded else None
     port = box.port_of(status.unit, group, pid=status.pid)
     key = box.api_key(profile) if profile else None
-    answer = probe(box.host, port, key=key) if status.is_running else SILENT
+    answer = probe(box.host, port, key=key) if status.active == "active" else SILENT
     state = model_state(status, answer, name)
     speed = tokens_per_second(box.host, port, key=key) if state is State.READY else None
     return Instance(

@@ -156,7 +156,8 @@ class Switch:
         try:
             return self.executor.do(step, seen=self._before[self.target.unit])
         except HostError as error:
-            if isinstance(step, AwaitReady) or isinstance(error, NoAnswerError):
+            lost = isinstance(error, NoAnswerError) and self.executor.asked
+            if lost or isinstance(step, AwaitReady):
                 raise self._unknown(error) from None
             if not isinstance(step, Start | Restart):
                 raise  # nothing has changed but files, and the error names them

@@ -1,6 +1,7 @@
 """What a llama-server build can do, asked once and kept until the file changes."""
 
 import contextlib
+import zlib
 from collections.abc import Mapping
 
 import msgspec
@@ -30,10 +31,11 @@ def find(host: Host, name: str, binary: Binary, *, file: str) -> str:
 
 
 class _Probed(msgspec.Struct, frozen=True):
-    """What a binary could do when it had this size and time of change."""
+    """What a binary could do, in an environment, when it had this size and time of change."""
 
     size_bytes: int
     mtime_ns: int
+    env: dict[str, str | int]
     flags: Flags
 
 
@@ -41,15 +43,21 @@ def flags_of(host: Host, path: str, binary: Binary, *, cache_dir: str) -> Flags:
     """Flags of the build at `path`: from the cache, else from its --help (10 ms)."""
     entry = host.stat(path)
     stamp = (entry.size_bytes, entry.mtime_ns) if entry else (0, 0)
-    cache = f"{cache_dir}/flags/{path.strip('/').replace('/', '_')}.json"
+    cache = f"{cache_dir}/flags/{_file_name(path, binary)}.json"
     known = _known(host, cache)
-    if known and (known.size_bytes, known.mtime_ns) == stamp:
+    if known and (known.size_bytes, known.mtime_ns, known.env) == (*stamp, binary.env):
         return known.flags
     flags = _probe(host, path, binary)
     # On a full or read-only disk the next command asks the binary again.
     with contextlib.suppress(HostError):
-        host.write(cache, msgspec.json.encode(_Probed(*stamp, flags)))
+        host.write(cache, msgspec.json.encode(_Probed(*stamp, binary.env, flags)), mode=0o600)
     return flags
+
+
+def _file_name(path: str, binary: Binary) -> str:
+    """One file for each build: the same program with other libraries is another build."""
+    env = zlib.crc32(msgspec.json.encode(binary.env, order="sorted"))
+    return f"{path.strip('/').replace('/', '_')}-{env:08x}"
 
 
 def argv_with(env: Mapping[str, str | int], *words: str) -> tuple[str, ...]:

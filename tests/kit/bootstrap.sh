@@ -127,7 +127,10 @@ demo | test)
     if [ "$(uname)" = Linux ]; then
         provide "the user manager" "${user_manager[@]}"
         provide "a real llama-server" "${llama[@]}"
-        if [ "$stage" = test ]; then provide "boxes" "${boxes[@]}"; fi
+        if [ "$stage" = test ]; then
+            provide "boxes" "${boxes[@]}"
+            provide "the linters" shellcheck:shellcheck
+        fi
     else
         say "MISSING: systemd. On $(uname) there are no user managers and no boxes; the rest runs"
     fi

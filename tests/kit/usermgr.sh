@@ -28,9 +28,10 @@ new_cgroup2_mount() {
 # kill -9: a dead man's switch that needs no process id namespace, whose other process ids would
 # make MainPID useless to whoever looks from outside.
 reap() {
-    local slice=$1 dir=$2 deadline=$((SECONDS + 10))
+    local slice=$1 dir=$2 deadline
     trap '' INT TERM HUP
     cat >/dev/null
+    deadline=$((SECONDS + 10)) # from here: the wait above is as long as CMD
     new_cgroup2_mount # in a mount namespace of our own: see main
     local cgroup=/sys/fs/cgroup/$slice
     while [ -d "$cgroup" ] && [ $SECONDS -lt $deadline ]; do

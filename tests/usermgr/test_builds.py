@@ -146,10 +146,10 @@ def test_a_flag_that_a_build_lacks_is_refused_before_anything_is_stopped(
     old = {"path": site.server, "env": {"FAKE_HELP": "old"}}
     site.configure(binaries={"upstream": site.server, "fork": old})
     site.profile("a")
-    site.profile("b", binary="fork", args=["--sleep-idle-seconds", "60"])
+    site.profile("b", binary="fork", args=["--moe-cache-mib", "64"])
     site.llmctl("switch", "a")
     told = site.llmctl("switch", "b", status=PROFILE)
-    assert "args[0]: this llama-server has no --sleep-idle-seconds" in told.stderr
+    assert "args[0]: this llama-server has no --moe-cache-mib" in told.stderr
     back_at_work(site, "a")
 
 

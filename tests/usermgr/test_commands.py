@@ -27,7 +27,7 @@ def states(site: ManagerSite) -> dict[str, str]:
 
 
 def test_status_tells_every_state(site: ManagerSite) -> None:
-    site.profiles({"a": "", "b": "load=2", "c": "load=9,exit=5@0.2"})
+    site.profiles({"a": "", "b": "load=4", "c": "load=9,exit=5@0.2"})
     assert site.group() == (None, "stopped")
     site.llmctl("switch", "a")
     assert (site.group(), states(site)) == (("a", "ready"), {"a": "ready"})
@@ -172,7 +172,7 @@ def test_off_waits_until_the_model_is_gone(site: ManagerSite) -> None:
 
 
 def test_off_overtakes_a_switch_that_waits(site: ManagerSite) -> None:
-    site.profiles({"a": "slowstop=1.5", "b": ""})
+    site.profiles({"a": "slowstop=3", "b": ""})
     site.llmctl("apply")
     site.llmctl("switch", "a")
     told = site.begin("switch", "b")
@@ -345,13 +345,14 @@ def test_logs_can_go_to_files(site: ManagerSite) -> None:
 @pytest.mark.parametrize("where", ["journal", "file"])
 def test_lines_are_followed_as_they_come(site: ManagerSite, where: str) -> None:
     site.configure(logs=where)
-    site.profile("a", "load=1")
+    site.profile("a", "load=5")
     site.llmctl("apply")
     seen = Printed(site.popen("logs", "--follow", "a"))
     site.llmctl("switch", "a", "--no-wait")
-    eventually(lambda: "initializing" in seen.text)
+    # Not the very first line: journald may not know the unit of a process that young yet.
+    eventually(lambda: "loading model" in seen.text, 20)
     assert "model loaded" not in seen.text
-    eventually(lambda: "model loaded" in seen.text)
+    eventually(lambda: "model loaded" in seen.text, 20)
 
 
 class Printed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,11 +18,9 @@ def test_the_new_model_starts_only_when_the_old_one_is_gone(
     scenarios.the_new_model_starts_only_when_the_old_one_is_gone(site, first, second, slow_s=slow_s)
 
 
-@pytest.mark.parametrize("names", list(itertools.permutations("abc")), ids="".join)
-def test_a_later_switch_displaces_a_pending_one(
-    site: ManagerSite, names: tuple[str, str, str]
-) -> None:
-    scenarios.a_later_switch_displaces_a_pending_one(site, *names, slow_s=1.5)
+@pytest.mark.parametrize("names", ["abc", "acb", "bca", "cba"])
+def test_a_later_switch_displaces_a_pending_one(site: ManagerSite, names: str) -> None:
+    scenarios.a_later_switch_displaces_a_pending_one(site, *names, slow_s=2.5)
 
 
 def test_fifty_switches_by_four_callers_end_with_one_model(site: ManagerSite) -> None:

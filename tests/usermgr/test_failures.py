@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -195,7 +198,7 @@ def test_a_stranger_outside_of_systemd_is_named_too(site: ManagerSite) -> None:
 
 
 def test_no_wait_asks_and_returns(site: ManagerSite) -> None:
-    site.profiles({"old": "", "new": "load=2"})
+    site.profiles({"old": "", "new": "load=4"})
     site.llmctl("switch", "old")
     told = site.llmctl("switch", "new", "--no-wait")
     assert told.stdout.startswith(f"new is starting, instead of old: http://127.0.0.1:{site.port}")
@@ -248,3 +251,32 @@ def test_a_changed_profile_restarts_its_model_and_a_bad_change_is_taken_back(
     assert "It runs as it did before." in told.stderr
     assert site.read(site.unit_path("a")) == good
     back_at_work(site, "a")
+
+
+def journald(site: ManagerSite) -> int:
+    """The process of the manager's journal."""
+    slice_name = Path(f"/proc/{site.manager.pid}/cgroup").read_text("ascii").split("0::/")[1]
+    group = f"/sys/fs/cgroup/{slice_name.partition('/')[0]}/journald/cgroup.procs"
+    return int(site.read(group))
+
+
+def test_what_a_server_said_is_found_even_when_it_died_before_the_journal_looked(
+    site: ManagerSite,
+) -> None:
+    """journald learns the unit of a line from its process, if that is still there (#2913)."""
+    site.profiles({"old": "", "new": "corrupt"})
+    site.llmctl("apply")
+    site.llmctl("switch", "old")
+    journal = journald(site)
+    os.kill(journal, signal.SIGSTOP)
+    try:
+        switching = site.begin("switch", "new")
+        site.await_event("stop", "new")
+        pid = int(site.show("llm-new.service", "ExecMainPID"))
+        eventually(lambda: not Path(f"/proc/{pid}").exists(), why="the server is gone")
+    finally:
+        os.kill(journal, signal.SIGCONT)
+    told = switching.result(timeout=30)
+    assert told.returncode == FAILED
+    assert "new failed: the model file is corrupt or incomplete. old is ready" in told.stderr
+    assert any("corrupted or incomplete" in line for line in last_words(told))

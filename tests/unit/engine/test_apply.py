@@ -280,6 +280,7 @@ def test_an_error_at_once_changes_nothing_and_says_so() -> None:
     with pytest.raises(HostError, match=r"Done before that: nothing\.$"):
         world.apply()
     assert world.host.paths(UNIT_DIR) == ()
+    assert not world.host.called("daemon-reload")
 
 
 def test_the_first_fault_is_the_one_that_is_told() -> None:
