@@ -24,6 +24,7 @@ COMMANDS = {
     "list": "profiles",
     "show": "profiles",
     "render": "profiles",
+    "plan": "plan",
     "devices": "devices",
     "apply": "apply",
     "enable": "boot",

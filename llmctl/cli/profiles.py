@@ -1,6 +1,6 @@
 """llmctl list, llmctl show, llmctl render"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -16,7 +16,7 @@ from llmctl.engine.apply import Change, Kind, plan_apply
 from llmctl.engine.box import Box, Resolved
 from llmctl.engine.status import profile_states
 
-# Why an `auto` value is what it is, until the memory planner computes it.
+# Why an `auto` value is what it is where there is no plan.
 _AUTO = {
     "ctx": "llama-server takes what the model was trained for",
     "gpu_layers": "all of them",
@@ -25,6 +25,7 @@ _AUTO = {
     "devices": "llama-server uses all it sees",
     "draft": "none",
 }
+_PLANNED = {"-c": "ctx", "-ngl": "gpu_layers", "--n-cpu-moe": "n_cpu_moe", "-ts": "tensor_split"}
 
 
 def list_(
@@ -33,7 +34,7 @@ def list_(
     """Profiles: model, size, context, state."""
     box = open_box(host, verbose=verbose)
     states = {name: state.value for name, state in profile_states(box).items()}
-    kinds = {one.unit: one for one in plan_apply(box)}
+    kinds = {one.unit: one for one in plan_apply(box, ask=False)}
     rows = [_facts(box, name, states[name], kinds[unit_name(name)]) for name in states]
     if json:
         answer_json(rows)
@@ -81,7 +82,7 @@ def show(
 ) -> None:
     """A profile with every value, and where it is from."""
     box = open_box(host, verbose=verbose)
-    resolved = box.resolve(name)
+    resolved = box.resolve(name, ask=True)
     values = list(_values(box, resolved))
     if json:
         answer_json({
@@ -89,11 +90,14 @@ def show(
             "values": {key: {"value": value, "from": why} for key, value, why in values},
             "args": list(resolved.argv[1:]),
             "binary": resolved.argv[0],
+            "not_planned": resolved.plan.why_not,
             "unit": box.store.unit_path(resolved.unit),
             "url": url(resolved.place.port),
         })  # fmt: skip
         return
     table(("KEY", "VALUE", "FROM"), [(key, _text(value), why) for key, value, why in values])
+    if resolved.plan.why_not:
+        answer(f"not planned: {resolved.plan.why_not}")
     answer(f"unit: {box.store.unit_path(resolved.unit)}")
     answer(f"url:  {url(resolved.place.port)}")
 
@@ -102,6 +106,7 @@ def _values(box: Box, resolved: Resolved) -> Iterator[tuple[str, Any, str]]:
     profile = resolved.profile
     files = box.store.files(profile)
     found = {"model": files.model, "mmproj": files.mmproj, "port": resolved.place.port}
+    planned = _planned(resolved.plan.words)
     for field in msgspec.structs.fields(Profile):
         if field.name == "name":
             continue
@@ -109,6 +114,8 @@ def _values(box: Box, resolved: Resolved) -> Iterator[tuple[str, Any, str]]:
         default = msgspec.to_builtins(_default(field))
         if field.name == "port" and value is None:
             why = f"group {profile.group}"
+        elif value == "auto" and field.name in planned:
+            value, why = planned[field.name], "auto: planned"
         elif value == "auto" and field.name in _AUTO:
             why = f"auto: {_AUTO[field.name]}"
         elif field.required or value != default:
@@ -117,6 +124,19 @@ def _values(box: Box, resolved: Resolved) -> Iterator[tuple[str, Any, str]]:
             why = "default"
         yield field.name, found.get(field.name) or value, why
     yield "program", files.binary, f"binary {profile.binary}"
+
+
+def _planned(words: Sequence[str]) -> dict[str, Any]:
+    """The values that a plan's words give; they come in pairs."""
+    pairs = dict(zip(words[::2], words[1::2], strict=True))
+    values: dict[str, Any] = {
+        key: [int(one) for one in pairs[flag].split(",")] if flag == "-ts" else int(pairs[flag])
+        for flag, key in _PLANNED.items()
+        if flag in pairs
+    }
+    if pairs and "-ot" not in pairs:
+        values.setdefault("n_cpu_moe", 0)
+    return values
 
 
 def _default(field: Any) -> Any:
@@ -139,4 +159,4 @@ def _text(value: object) -> str:
 def render(name: NameArgument, host: HostOption = LOCAL, verbose: VerboseOption = False) -> None:
     """The text of NAME's unit."""
     box = open_box(host, verbose=verbose)
-    answer(box.render_anew(box.resolve(name)).text.rstrip("\n"))
+    answer(box.render_anew(box.resolve(name, ask=True)).text.rstrip("\n"))

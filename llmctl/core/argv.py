@@ -61,12 +61,17 @@ class Files(msgspec.Struct, frozen=True):
     draft: str | None = None
 
 
-def server_argv(profile: Profile, *, files: Files, port: int, flags: Flags) -> tuple[str, ...]:
-    """argv for one instance. `argv_complaints` says beforehand whether the build can take it."""
+def server_argv(
+    profile: Profile, *, files: Files, port: int, flags: Flags, placing: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """argv for one instance. `argv_complaints` says beforehand whether the build can take it.
+
+    placing: a plan's words for the context and for what goes where; none: what the profile says.
+    """
     return (
         files.binary,
         *("--host", LOOPBACK, "--port", str(port), "--alias", profile.name, "-m", files.model),
-        *_memory(profile, flags),
+        *_memory(profile, flags, placing),
         *_speculation(profile, files, flags),
         *(("--mmproj", files.mmproj) if files.mmproj else ()),
         *_sampling(profile),
@@ -75,14 +80,8 @@ def server_argv(profile: Profile, *, files: Files, port: int, flags: Flags) -> t
     )
 
 
-def _memory(profile: Profile, flags: Flags) -> Iterator[str]:
-    if profile.ctx != "auto":
-        yield from ("-c", str(profile.ctx))
-    yield from ("-ngl", _layers(profile, flags))
-    if profile.n_cpu_moe != "auto":
-        yield from (_moe_flag(flags), str(profile.n_cpu_moe))
-    if profile.tensor_split != "auto":
-        yield from ("-ts", ",".join(map(str, profile.tensor_split)))
+def _memory(profile: Profile, flags: Flags, placing: Sequence[str] = ()) -> Iterator[str]:
+    yield from placing or _placing(profile, flags)
     if profile.devices != "auto":
         yield from ("-dev", ",".join(profile.devices))
     yield from ("-np", str(profile.parallel))
@@ -91,6 +90,17 @@ def _memory(profile: Profile, flags: Flags) -> Iterator[str]:
     yield from _flash_attn(profile, flags)
     if profile.threads is not None:
         yield from ("-t", str(profile.threads))
+
+
+def _placing(profile: Profile, flags: Flags) -> Iterator[str]:
+    """What the profile gives; llama-server decides on the rest."""
+    if profile.ctx != "auto":
+        yield from ("-c", str(profile.ctx))
+    yield from ("-ngl", _layers(profile, flags))
+    if profile.n_cpu_moe != "auto":
+        yield from (_moe_flag(flags), str(profile.n_cpu_moe))
+    if profile.tensor_split != "auto":
+        yield from ("-ts", ",".join(map(str, profile.tensor_split)))
 
 
 def _layers(profile: Profile, flags: Flags) -> str:

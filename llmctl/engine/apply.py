@@ -50,13 +50,17 @@ class Change(msgspec.Struct, frozen=True):
 
 
 def plan_apply(
-    box: Box, names: Sequence[str] = (), *, prune: bool = False, overwrite: bool = False
-) -> tuple[Change, ...]:
-    """What `llmctl apply` would do for the named profiles, or for all and what they left behind."""
+    box: Box, names: Sequence[str] = (), *,
+    prune: bool = False, overwrite: bool = False, ask: bool = True,
+) -> tuple[Change, ...]:  # fmt: skip
+    """What `llmctl apply` would do for the named profiles, or for all and what they left behind.
+
+    ask: plan what is open where no plan is remembered.
+    """
     wanted = tuple(names) or box.store.names
     if prune and not names:
         box.leaving = frozenset(name for name in box.store.orphans if _is_removable(box, name))
-    changes = [_change(box, name, overwrite=overwrite) for name in wanted]
+    changes = [_change(box, name, overwrite=overwrite, ask=ask) for name in wanted]
     if any(change.after is not None for change in changes):
         changes.append(_file_change(box, box.slice(), overwrite=overwrite))
     if not names:
@@ -64,9 +68,9 @@ def plan_apply(
     return tuple(changes)
 
 
-def _change(box: Box, name: str, *, overwrite: bool) -> Change:
+def _change(box: Box, name: str, *, overwrite: bool, ask: bool) -> Change:
     try:
-        resolved = box.resolve(name)
+        resolved = box.resolve(name, ask=ask)
     except ProfileError as error:
         return Change(unit_name(name), Kind.BROKEN, error=error)
     edited = read_header(box.store.unit_text(resolved.unit)).owner is Owner.EDITED

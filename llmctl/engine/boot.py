@@ -20,7 +20,7 @@ class Enabled(msgspec.Struct, frozen=True):
 
 def enable(box: Box, name: str, *, clock: Clock, report: Report) -> Enabled:
     """Start a profile at boot. Two of a group would fight for the devices, so the rest is not."""
-    resolved = box.resolve(name)
+    resolved = box.resolve(name, ask=True)
     carry_out(box, plan_apply(box, [name]), clock=clock, report=report)
     if read_header(box.store.unit_text(resolved.unit)).owner is Owner.FOREIGN:
         raise box.not_ours(resolved.unit)

@@ -25,6 +25,7 @@ from llmctl.core.unit import (
     source_digest,
 )
 from llmctl.core.words import SLICE, profile_of, unit_name
+from llmctl.engine.placing import Remembered, remembered
 from llmctl.errors import HostError, ProfileError
 from llmctl.host.base import Host
 from llmctl.store import Store
@@ -43,6 +44,7 @@ class Resolved(msgspec.Struct, frozen=True):
     argv: tuple[str, ...]
     variables: Mapping[str, Any]
     source: str
+    plan: Remembered
 
     @property
     def unit(self) -> str:
@@ -98,15 +100,23 @@ class Box:
         file = self.store.profile_path(profile.name)
         return require_group(self.store.config, profile.group, file=file).port
 
-    def resolve(self, name: str) -> Resolved:
-        """Everything that the unit of a profile is made from; ProfileError with all complaints."""
+    def resolve(self, name: str, *, ask: bool = False) -> Resolved:
+        """Everything that the unit of a profile is made from; ProfileError with all complaints.
+
+        ask: plan what the profile leaves open, where no plan is remembered (engine/placing.py).
+        """
         profile = self.store.profile(name)
         flags = self.store.flags(profile)
         place = self._place(profile)
         self._check(profile, flags_complaints=argv_complaints(profile, flags))
-        argv = server_argv(profile, files=self.store.files(profile), port=place.port, flags=flags)
+        plan = remembered(self, profile, ask=ask)
+        argv = server_argv(
+            profile, files=self.store.files(profile), port=place.port, flags=flags,
+            placing=plan.words,
+        )  # fmt: skip
         variables = context(profile, argv, place)
-        return Resolved(profile, place, argv, variables, source_digest(self._template, variables))
+        source = source_digest(self._template, variables)
+        return Resolved(profile, place, argv, variables, source, plan)
 
     def _check(self, profile: Profile, *, flags_complaints: list[Any]) -> None:
         others = [one.profile for one in self.store.profiles.values() if one.profile]

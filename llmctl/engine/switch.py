@@ -57,7 +57,7 @@ class Switch:
         self.options = options
         self.clock = clock
         self.report = report
-        self.target = box.resolve(name)
+        self.target = box.resolve(name, ask=True)
         self._before = self._look()
         self.wanted = self._wanted()
         self.observed = self._observe()

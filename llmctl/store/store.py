@@ -219,8 +219,8 @@ class Store(Places):
         return Files(
             binary=self.binary_path(profile),
             model=self.model_path(profile.model),
-            mmproj=self._beside(profile.mmproj, profile) if profile.mmproj else None,
-            draft=self._beside(draft, profile) if draft else None,
+            mmproj=self.beside(profile.mmproj, profile) if profile.mmproj else None,
+            draft=self.beside(draft, profile) if draft else None,
         )
 
     def model_path(self, path: str) -> str:
@@ -229,7 +229,7 @@ class Store(Places):
             return self.host.environ()["HOME"] + path[1:]
         return path if path.startswith("/") else f"{self.expand(self.config.models_dir)}/{path}"
 
-    def _beside(self, path: str, profile: Profile) -> str:
+    def beside(self, path: str, profile: Profile) -> str:
         """A projector or a draft: as `model_path`; a bare name may also lie beside the model."""
         if "/" not in path:
             near = f"{PurePosixPath(self.model_path(profile.model)).parent}/{path}"

@@ -77,3 +77,26 @@ def dense(architecture: str, *, layers: int, kv: int, head: int = 128, **more: A
         "attention__key_length": head, "attention__value_length": head,
     }  # fmt: skip
     return shape(architecture, **{**keys, **more})
+
+
+def moe(*, layers: int) -> Model:
+    """A small mixture of experts: 64 MiB of experts and 1 MiB of the rest per layer."""
+    e, ff, experts, vocab = 512, 1024, 20, 4096
+    tensors: list[Any] = [
+        [f"{name}.weight", "f16", [e, vocab]] for name in ("token_embd", "output")
+    ]
+    for n in range(layers):
+        tensors += [
+            [f"blk.{n}.attn_q.weight", "f16", [e, 1024]],
+            [f"blk.{n}.ffn_gate_exps.weight", "f16", [e, ff, experts + n]],
+            [f"blk.{n}.ffn_up_exps.weight", "f16", [e, ff, experts]],
+            [f"blk.{n}.ffn_down_exps.weight", "f16", [ff, e, experts]],
+        ]
+    keys = {
+        "context_length": 32768, "embedding_length": e, "block_count": layers,
+        "attention.head_count": 8, "attention.head_count_kv": 2, "attention.key_length": 128,
+        "attention.value_length": 128, "expert_count": experts, "expert_used_count": 2,
+        "expert_feed_forward_length": ff, "vocab_size": vocab,
+    }  # fmt: skip
+    metadata = {f"qwen3moe.{key}": value for key, value in keys.items()}
+    return model_of(header_of({"general.architecture": "qwen3moe", **metadata}, tensors))

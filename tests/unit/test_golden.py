@@ -85,7 +85,8 @@ def write_units(host: FakeHost, box: Box, directory: Path) -> list[str]:
     assert all(change.after for change in changes), changes
     for change in changes:
         (directory / change.unit).write_text(change.after or "", "utf-8")
-    assert host.written == [path for path in host.written if "/.cache/" in path]
+    notes = ("/.cache/", "/llmctl/plans/")
+    assert host.written == [path for path in host.written if any(one in path for one in notes)]
     return [str(directory / change.unit) for change in changes]
 
 

@@ -116,9 +116,9 @@ class Estimator:
         self._ram_bytes = ram_bytes
         self._paddings = tuple(padding_of(device.name) for device in devices)
         self._loaders: dict[bool, Loader] = {}
-        self._widths = widths_of(model)
-        self._borrowed = {one: borrowed_of(model, one) for one in {*self._paddings, HOST}}
-        self._expert_layers = [bool(one) for one in self._borrowed[HOST].experts]
+        self.widths = widths_of(model)
+        self.borrowed = {one: borrowed_of(model, one) for one in {*self._paddings, HOST}}
+        self._expert_layers = [bool(one) for one in self.borrowed[HOST].experts]
 
     def estimate(
         self,
@@ -149,7 +149,7 @@ class Estimator:
         where = place(self.model, settings, self.devices)
         weights = self.loader(mtp=settings.mtp).load(settings, where)
         kv, state = self._context(settings, shape, where, mtp=False)
-        graph = Graph(self.model, self._widths, settings, shape, self.era)
+        graph = Graph(self.model, self.widths, settings, shape, self.era)
         buffers = self._compute(settings, where, graph)
         devices = tuple(
             _need(device.name, weights.devices[n], kv[n], state[n], buffers[n])
@@ -221,7 +221,7 @@ class Estimator:
                 layers_lent=lent if n == used[0] else (),
             )
             padding = self._paddings[n]
-            buffers[n] = graph.device(load, self._borrowed[padding], padding, piped=piped)
+            buffers[n] = graph.device(load, self.borrowed[padding], padding, piped=piped)
         return [*buffers, graph.host(piped=piped)]
 
     def _used(self, where: Placement) -> list[int]:
@@ -255,7 +255,7 @@ class Estimator:
         kv, _ = self._context(settings, shape, where, mtp=True)
         home = where.of(len(self.model.layers))
         padding = HOST if home == CPU else self._paddings[home]
-        graph = Graph(self.model, self._widths, settings, shape, self.era)
+        graph = Graph(self.model, self.widths, settings, shape, self.era)
         piped = self._piped(settings, where)
         own, host = graph.predicting(padding, piped=piped)
         names = (*(device.name for device in self.devices), "host")

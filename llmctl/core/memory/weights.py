@@ -57,13 +57,13 @@ class Weights:
 
     def run(self, padding: Padding, first: int, last: int, experts_from: int) -> int:
         """Bytes of the units first..last-1, experts only from that unit on."""
-        dense, expert = self._prefix(padding)
+        dense, expert = self.prefix(padding)
         kept = max(first, min(experts_from, last))
         return dense[last] - dense[first] + expert[last] - expert[kept]
 
     def experts(self, padding: Padding, first: int, last: int) -> int:
         """Bytes of the experts of the units first..last-1."""
-        expert = self._prefix(padding)[1]
+        expert = self.prefix(padding)[1]
         return expert[last] - expert[first]
 
     def inputs(self) -> int:
@@ -77,7 +77,8 @@ class Weights:
             self._overridden[overrides] = tuple(_matches(self.pieces, patterns))
         return self._overridden[overrides]
 
-    def _prefix(self, padding: Padding) -> tuple[list[int], list[int]]:
+    def prefix(self, padding: Padding) -> tuple[list[int], list[int]]:
+        """Running sums over the units: of what is no expert, and of experts."""
         if padding not in self._sums:
             dense, expert = [0] * self.units, [0] * self.units
             for piece in self.pieces:

@@ -1,0 +1,97 @@
+"""The words of a unit that say where a model goes: planned once, remembered until an input changes.
+
+An input is anything a plan is made from: the profile, the files, the build, the cards in the box
+and what config.yaml says of them; not what is free at the moment. So a unit does not get stale
+because a model runs, `status` neither plans nor asks devices, and whoever needs a plan that is not
+remembered imports the planner only then.
+"""
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from llmctl.core.gguf_name import shards
+from llmctl.core.profile import Profile
+from llmctl.errors import HostError, LlmctlError
+
+if TYPE_CHECKING:
+    from llmctl.engine.box import Box
+
+FORMAT = 1
+"""Raised when the planner decides otherwise than before: then all plans are made anew."""
+OPEN_KEYS = ("ctx", "gpu_layers", "n_cpu_moe", "tensor_split")
+_CARDS = ("/sys/class/drm", "/proc/driver/nvidia/gpus")
+
+
+class Remembered(msgspec.Struct, frozen=True):
+    """A plan's words; none where it could not be made, and why. inputs: what it was made from."""
+
+    inputs: str
+    words: tuple[str, ...] = ()
+    why_not: str | None = None
+
+
+def is_open(profile: Profile) -> bool:
+    """Does the profile leave anything to a plan?"""
+    return any(getattr(profile, key) == "auto" for key in OPEN_KEYS)
+
+
+def remembered(box: "Box", profile: Profile, *, ask: bool) -> Remembered:
+    """The plan of a profile. ask: make one if none is remembered; it takes a second or so."""
+    if not is_open(profile):
+        return Remembered("")
+    inputs = _inputs(box, profile)
+    path = f"{box.store.state_dir}/plans/{profile.name}.json"
+    known = _known(box, path)
+    if known is not None and known.inputs == inputs:
+        return known
+    if not ask:
+        return Remembered(inputs, why_not="it has not been planned yet: llmctl apply")
+    try:
+        made = _made(box, profile, inputs)
+    except HostError as error:  # the next time it may go better
+        return Remembered(inputs, why_not=error.message)
+    with contextlib.suppress(HostError):
+        box.store.write_private(path, msgspec.json.encode(made).decode())
+    return made
+
+
+def _made(box: "Box", profile: Profile, inputs: str) -> Remembered:
+    from llmctl.engine.planning import words_for  # nearly all commands need no planner
+
+    try:
+        return Remembered(inputs, words_for(box, profile))
+    except HostError:
+        raise
+    except LlmctlError as error:
+        return Remembered(inputs, why_not=error.message)
+
+
+def _known(box: "Box", path: str) -> Remembered | None:
+    try:
+        return msgspec.json.decode(box.host.read(path), type=Remembered)
+    except (FileNotFoundError, HostError, msgspec.MsgspecError):
+        return None
+
+
+def _inputs(box: "Box", profile: Profile) -> str:
+    """Everything a plan depends on that can be had for a few looks at the disk."""
+    files, binary = box.store.files(profile), box.store.binary(profile)
+    paths = (*shards(files.model), files.mmproj, files.draft, files.binary)
+    stamps = [
+        (path, entry.size_bytes, entry.mtime_ns)
+        for path in paths
+        if path and (entry := box.host.stat(path))
+    ]
+    cards = [_names(box, place) for place in _CARDS]
+    facts = (FORMAT, profile, stamps, binary.env, box.store.config.devices, cards)
+    return msgspec.json.encode(facts, order="sorted").decode()
+
+
+def _names(box: "Box", place: str) -> list[str]:
+    try:
+        names = [entry.name for entry in box.host.list(place)]
+    except HostError:
+        return []
+    return [name for name in names if not name.startswith("card")]  # connectors come and go

@@ -1,0 +1,198 @@
+"""The memory plan of a profile or a bare file on the devices of a box, or on declared ones.
+
+Devices are planned by their whole memory less a reserve, not by what is free at this moment: a
+plan must not change because a model runs that will have made way. What others hold for good
+belongs into `devices:` of config.yaml, as `free` or `reserve`.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from llmctl.core.cards import backend_of
+from llmctl.core.config import Config
+from llmctl.core.devices import RAM, Gpu, Ram, reserve, used_by_default
+from llmctl.core.gguf import Header
+from llmctl.core.memory.advice import advised, shortage
+from llmctl.core.memory.model import model_of
+from llmctl.core.memory.planner import Planner
+from llmctl.core.memory.request import placing, wanted_of
+from llmctl.core.memory.wanted import Plan, Room, Wanted
+from llmctl.core.profile import Profile
+from llmctl.core.size import parse_size
+from llmctl.engine.box import Box
+from llmctl.engine.devices import survey
+from llmctl.errors import DoesNotFitError, HostError, ProfileError, UsageError
+from llmctl.store.binaries import argv_with
+from llmctl.store.heads import head_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+VERSION_TIMEOUT_S = 5.0
+
+
+class Place(msgspec.Struct, frozen=True):
+    """What to plan for: devices in llama.cpp's order, the host's memory, the build's number."""
+
+    rooms: tuple[Room, ...]
+    ram: Room | None = None
+    build: int | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class Planned(msgspec.Struct, frozen=True):
+    """A plan, what it is of, and what else is to be said of it."""
+
+    name: str
+    plan: Plan
+    warnings: tuple[str, ...]
+
+
+# Places
+
+
+def declared_place(devices: Sequence[str]) -> Place:
+    """NAME:TOTAL[:FREE] each. Of TOTAL, what the runtime takes is kept; FREE is all the model's."""
+    rooms = [_declared(one) for one in devices]
+    names = [one.name for one in rooms]
+    if len(set(names)) < len(names):
+        raise UsageError("--device names a device twice.")
+    memory = next((one for one in rooms if one.name == RAM), None)
+    return Place(tuple(one for one in rooms if one.name != RAM), memory)
+
+
+def _declared(text: str) -> Room:
+    name, *sizes = text.split(":")
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*", name) or len(sizes) not in (1, 2):
+        raise UsageError(f"--device {text}: expected NAME:TOTAL[:FREE], such as CUDA0:24GiB.")
+    try:
+        total, *free = (parse_size(one) for one in sizes)
+    except ValueError as error:
+        raise UsageError(f"--device {text}: {error}") from None
+    if free and free[0] > total:
+        raise UsageError(f"--device {text}: more is free than there is.")
+    kept = 0 if free or name == RAM else reserve(backend_of(name), in_context=False, display=False)
+    return Room(name, total, free[0] if free else total, kept)
+
+
+def place_of(box: Box, profile: Profile) -> Place:
+    """The devices that a profile's server will see: those it names, or those llama.cpp takes."""
+    seen = survey(box, profile=profile)
+    gpus = used_by_default(seen.gpus)
+    if profile.devices != "auto":
+        known = {gpu.name: gpu for gpu in seen.gpus}
+        missing = [name for name in profile.devices if name not in known]
+        if missing:
+            raise ProfileError(
+                f"{box.store.profile_path(profile.name)}: devices: there is no {missing[0]};"
+                f" there is {', '.join(known) or 'none'}",
+            )
+        gpus = tuple(known[name] for name in profile.devices)
+    config = box.store.config
+    rooms = tuple(_room(gpu, config) for gpu in gpus)
+    warnings = (*seen.warnings, *(held for gpu in gpus if (held := _held(gpu, config))))
+    return Place(rooms, _memory(seen.ram, config), build_of(box, profile), warnings)
+
+
+def _room(gpu: Gpu, config: Config) -> Room:
+    given = config.devices.get(gpu.name)
+    kept = reserve(gpu.backend, in_context=False, display=gpu.display)
+    free = gpu.total_bytes
+    if given is not None and given.reserve is not None:
+        kept = gpu.reserve_bytes
+    if given is not None and given.free is not None:
+        free = gpu.free_bytes
+    return Room(gpu.name, gpu.total_bytes, free, kept)
+
+
+def _held(gpu: Gpu, config: Config) -> str | None:
+    room = _room(gpu, config)
+    if gpu.free_bytes >= room.usable_bytes:
+        return None
+    return (
+        f"{gpu.name}: {gpu.free_bytes >> 20} MiB are free now, the plan counts on"
+        f" {room.usable_bytes >> 20}: other programs must have made way by then"
+    )
+
+
+def _memory(ram: Ram | None, config: Config) -> Room | None:
+    if ram is None:
+        return None
+    given = config.devices.get(RAM)
+    free = ram.free_bytes if given is not None and given.free is not None else ram.total_bytes
+    return Room(RAM, ram.total_bytes, free, ram.reserve_bytes)
+
+
+def build_of(box: Box, profile: Profile) -> int | None:
+    """`llama-server --version` -> the number of the build; None: it does not say."""
+    binary, path = box.store.binary(profile), box.store.binary_path(profile)
+    argv = argv_with(binary.env, path, "--version")
+    try:
+        said = box.host.run(argv, timeout=VERSION_TIMEOUT_S)
+    except HostError:
+        return None
+    text = said.stdout + said.stderr
+    match = re.search(r"\bbuild:? b?(\d{3,6})\b", text) or re.search(
+        r"^version: (\d{3,6})\b", text, re.MULTILINE
+    )
+    return int(match[1]) if match else None
+
+
+# Plans
+
+
+def plan_file(box: Box, path: str, place: Place, wanted: Wanted) -> Planned:
+    """The plan of a model file, without a profile."""
+    header = head_of(box.host, path, cache_dir=box.store.cache_dir)
+    return _planned(path, header, None, place, wanted, ())
+
+
+def plan_profile(
+    box: Box, name: str, place: "Place | None", change: "Callable[[Wanted], Wanted]"
+) -> Planned:
+    """The plan of a profile; place: elsewhere than on this box; change: what-ifs."""
+    profile = box.store.profile(name)
+    there = place_of(box, profile) if place is None else place
+    cache, store = box.store.cache_dir, box.store
+    header = head_of(box.host, store.model_path(profile.model), cache_dir=cache)
+    projector = store.beside(profile.mmproj, profile) if profile.mmproj else None
+    seeing = head_of(box.host, projector, cache_dir=cache) if projector else None
+    wanted, notes = change(wanted_of(profile)), []
+    if profile.draft not in ("off", "mtp", "ngram"):
+        notes.append("The draft model is not counted: leave room for it.")
+    if profile.flash_attn == "auto":
+        notes.append("flash_attn is auto: the plan takes it to be on.")
+    return _planned(name, header, seeing, there, wanted, tuple(notes))
+
+
+def words_for(box: Box, profile: Profile) -> tuple[str, ...]:
+    """The words that place a profile's model on this box. LlmctlError: why there are none."""
+    path = box.store.model_path(profile.model)
+    head_of(box.host, path, cache_dir=box.store.cache_dir)  # else nobody need be asked
+    place = place_of(box, profile)
+    if not place.rooms and place.warnings:
+        raise HostError(f"The devices are not known: {place.warnings[0]}.")
+    if profile.draft not in ("off", "mtp", "ngram"):
+        raise ProfileError("A draft model cannot be planned for yet.")
+    found = plan_profile(box, profile.name, place, lambda wanted: wanted)
+    if not found.plan.fits:
+        raise DoesNotFitError(f"{profile.name} does not fit: {shortage(found.plan)}.")
+    flags, given = box.store.flags(profile), wanted_of(profile).settings.overrides
+    words = tuple(placing(found.plan, given))
+    lacking = [one for one in words if re.match("-{1,2}[a-z]", one) and one not in flags]
+    if lacking:
+        raise ProfileError(f"This llama-server has no {lacking[0]}.")
+    return words
+
+
+def _planned(
+    name: str, header: Header, mmproj: Header | None, place: Place, wanted: Wanted,
+    notes: tuple[str, ...],
+) -> Planned:  # fmt: skip
+    model = model_of(header)
+    planner = Planner(model, place.rooms, place.ram, build=place.build, mmproj=mmproj)
+    found = advised(planner, wanted)
+    return Planned(name, found, (*place.warnings, *notes, *found.estimate.warnings))
