@@ -240,8 +240,9 @@ class Fake:
 
     def on_term(self, number: int, _frame: FrameType | None) -> None:
         if self.behaviour.stop_s:
-            if self.behaviour.stop_s < FOR_EVER:
-                later(self.behaviour.stop_s, self.leave, 0)
+            # Not a thread: started from a handler, it may wait for a lock that we hold ourselves.
+            if self.behaviour.stop_s < FOR_EVER and not signal.getitimer(signal.ITIMER_REAL)[0]:
+                signal.setitimer(signal.ITIMER_REAL, self.behaviour.stop_s)
         elif self.loading:  # the real server installs its handlers when the model is loaded
             self.note("stop")
             signal.signal(number, signal.SIG_DFL)
@@ -263,6 +264,7 @@ class Fake:
         self.note("start")
         signal.signal(signal.SIGTERM, self.on_term)
         signal.signal(signal.SIGINT, self.on_term)
+        signal.signal(signal.SIGALRM, lambda *_: self.leave(0))
         self.log("I srv  llama_server: initializing ...")
         for word, after in self.behaviour.ends:
             if not after:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def eventually(predicate: Callable[[], T], deadline: float = 10.0, *, why: str = "") -> T:
+def eventually(predicate: Callable[[], T], deadline: float = 30.0, *, why: str = "") -> T:
     """What `predicate` returns as soon as that is true; a failure after `deadline` seconds."""
     end = time.monotonic() + deadline
     while not (value := predicate()):

@@ -84,19 +84,17 @@ def test_what_cannot_be_passed_on_is_refused_with_the_reason(
     assert not site.exists(site.unit_path("a"))
 
 
-@pytest.mark.parametrize(
-    "name", ["A", "é", "a b", "-a", "--", "a@b", "%n", "$HOME", ".a", "a" * 65, "a'b", "a\nb"]
-)
-def test_a_name_that_no_unit_could_have_is_refused(site: ManagerSite, name: str) -> None:
+def test_a_name_that_no_unit_could_have_is_refused(site: ManagerSite) -> None:
     site.profile("good")
-    site.put({site.profile_path(name): "model: m.gguf"})
-    told = site.llmctl("switch", "--", name, status=PROFILE)
-    assert "is no profile name; expected small letters" in told.stderr
+    for name in ("A", "é", "a b", "-a", "--", "a@b", "%n", "$HOME", ".a", "a" * 65, "a'b", "a\nb"):
+        site.put({site.profile_path(name): "model: m.gguf"})
+        told = site.llmctl("switch", "--", name, status=PROFILE)
+        assert "is no profile name; expected small letters" in told.stderr
     site.llmctl("switch", "good")
     assert site.group() == ("good", "ready")
 
 
-@pytest.mark.parametrize("name", ["0", "a.b", "a_b-c", "a" * 64, "qwen3.6-27b_iq3-m", "b.service"])
+@pytest.mark.parametrize("name", ["0", "a" * 64, "qwen3.6-27b_iq3-m", "b.service"])
 def test_a_name_of_any_allowed_shape_works(site: ManagerSite, name: str) -> None:
     site.profiles({name: "", "other": ""})
     site.llmctl("switch", "other")
