@@ -278,8 +278,8 @@ class Fake:
         self.log("I srv    load_model: loading model '{model}'")
         threading.Thread(target=server.serve_forever, daemon=True).start()
         self.load()
-        while True:
-            signal.pause()
+        while True:  # not signal.pause(): a signal just before it would be handled only after it
+            time.sleep(0.05)
 
 
 def later(seconds: float, function: Any, argument: object) -> None:
