@@ -83,8 +83,7 @@ def splits(units: int, devices: int) -> list[tuple[int, ...]]:
 
 
 @given(st.integers(3, 6), st.lists(st.integers(40, 700), min_size=1, max_size=2))
-# Known gap, to be mended: 6 layers on one card of 127 MiB, where 5 moved layers fit, plans 6. The
-# examples are fixed until then, so that a run does not depend on luck.
+# The examples are fixed until the gap below is mended: a run must not depend on luck.
 @settings(max_examples=40, deadline=None, derandomize=True)
 def test_no_plan_keeps_more_experts_on_the_devices(layers: int, sizes: list[int]) -> None:
     model = moe(layers=layers)
@@ -108,6 +107,17 @@ def test_no_plan_keeps_more_experts_on_the_devices(layers: int, sizes: list[int]
     assert found.fits == (fewest is not None)
     if fewest is not None:
         assert found.moved_layers == fewest
+
+
+@pytest.mark.xfail(
+    reason="experts go layer by layer from the start of a run, not the largest first"
+)
+def test_of_layers_of_unequal_size_no_more_are_moved_than_must_be() -> None:
+    """Layers 1 to 5 of six, which are the larger ones, are enough on a card of 127 MiB."""
+    room = Room("CUDA0", 127 * MIB, 127 * MIB)
+    asked = Wanted(ctx=2048, all_layers=True)
+    found = Planner(moe(layers=6), [room], None, build=BUILD).plan(asked)
+    assert found.moved_layers == 5
 
 
 @given(st.integers(2, 6), st.lists(st.integers(60, 400), min_size=1, max_size=3))
