@@ -25,6 +25,7 @@ COMMANDS = {
     "show": "profiles",
     "render": "profiles",
     "plan": "plan",
+    "scan": "scan",
     "devices": "devices",
     "apply": "apply",
     "enable": "boot",

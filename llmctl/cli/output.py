@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Row = Sequence[str]
 EVIDENCE_LINES = 12
+UNFOLDED = 14
+"""Characters of a cell that stays on one line, however narrow the terminal is."""
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 STYLES = {
     "ready": "green",
@@ -27,12 +29,20 @@ STYLES = {
     "stopped": "dim",
     "current": "dim",
     "broken": "bold red",
+    "fits": "green",
+    "no": "red",
+    "error": "bold red",
 }
 
 
 def is_terminal(stream: TextIO) -> bool:
     """Somebody is watching it."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def width() -> int | None:
+    """Columns of the terminal that shows the answer; None: it goes elsewhere."""
+    return console(sys.stdout).width if is_terminal(sys.stdout) else None
 
 
 def console(stream: TextIO) -> "Console":
@@ -76,11 +86,18 @@ def _rich_table(header: Row, rows: Sequence[Row]) -> None:
     from rich.text import Text
 
     drawn = Table(box=None, pad_edge=False)
-    for word in header:
-        drawn.add_column(Text(word, style="bold"))
+    for number, word in enumerate(header):
+        width = max(len(row[number]) for row in (header, *rows))
+        # Nothing is cut off, since paths are for copying; and short cells stay whole.
+        drawn.add_column(Text(word, style="bold"), overflow="fold", no_wrap=width <= UNFOLDED)
     for row in rows:
-        drawn.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+        drawn.add_row(*(Text(cell, style=_style(cell)) for cell in row))
     console(sys.stdout).print(drawn)
+
+
+def _style(cell: str) -> str:
+    """A cell's colour: that of the word it is, or begins with (`fits, ctx 8192`, `no: ...`)."""
+    return STYLES.get(cell.partition(",")[0].partition(":")[0], "")
 
 
 @contextlib.contextmanager

@@ -17,6 +17,17 @@ def shards(path: str) -> tuple[str, ...]:
     return tuple(f"{match['stem']}-{n:05d}-of-{count:05d}.gguf" for n in range(1, count + 1))
 
 
+def part(path: str) -> tuple[int, int] | None:
+    """Which part of how many a file's name says it is; None: it does not."""
+    match = _PART.fullmatch(path)
+    return (int(match["part"]), int(match["count"])) if match else None
+
+
+def first_part(path: str) -> str:
+    """The first part of the split file that `path` is a part of; else itself."""
+    return shards(path)[0] if part(path) else path
+
+
 def quant(path: str) -> str | None:
     """The quantization that a file's name claims: `Q4_K_M`, `IQ3_M`, `TQ3_4S`."""
     name = path.rpartition("/")[2].removesuffix(".gguf")

@@ -160,6 +160,7 @@ class FakeHost:
 
     def list(self, path: str) -> tuple[Entry, ...]:
         """See Host."""
+        self._guard(path, "read")
         inside = f"{path.rstrip('/')}/"
         names = {
             one.removeprefix(inside).partition("/")[0]

@@ -37,8 +37,8 @@ def _value(value: Any) -> bytes:
             )  # fmt: skip
 
 
-def write_head(path: Path, model: dict[str, Any]) -> None:
-    """One of the oracle's models as a sparse file."""
+def head_bytes(model: dict[str, Any]) -> tuple[bytes, int]:
+    """The head of one of the oracle's models, and how long its file is."""
     metadata = {key: value for key, value in model["metadata"].items() if value != []}
     tensors = header_of(metadata, model["tensors"]).tensors
     head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata))
@@ -47,7 +47,13 @@ def write_head(path: Path, model: dict[str, Any]) -> None:
         dims = struct.pack(f"<I{len(one.shape)}Q", len(one.shape), *one.shape)
         head += _text(one.name) + dims + struct.pack("<IQ", _NUMBERS[one.type], one.offset)
     start = -(-len(head) // 32) * 32
+    return head, start + max((one.offset + one.nbytes for one in tensors), default=0)
+
+
+def write_head(path: Path, model: dict[str, Any]) -> None:
+    """One of the oracle's models as a sparse file."""
+    head, size = head_bytes(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         file.write(head)
-        file.truncate(start + max(one.offset + one.nbytes for one in tensors))
+        file.truncate(size)

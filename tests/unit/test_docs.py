@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import typer
 from support.commandline import CommandLine
+from support.heads import write_head
+from support.oracle import oracle
 from support.reference import BLOCKS, DOCS, block, found, keys, renewed
 from support.world import World
 
@@ -136,6 +138,7 @@ def answers(llmctl: CommandLine) -> Iterator[Any]:
     yield {key: value for key, value in shown.items() if key != "values"}
     yield [dict.fromkeys(one) for one in shown["values"].values()]
     for words in (
+        ["scan"],
         ["list"], ["apply"], ["switch", "coder", "--dry-run"], ["switch", "coder", "--no-wait"],
         ["off"], ["enable", "coder"], ["disable", "coder"], ["show", "nobody"],
     ):  # fmt: skip
@@ -147,6 +150,7 @@ def test_every_key_of_every_json_answer_is_in_the_reference(
 ) -> None:
     llmctl = CommandLine(tmp_path, monkeypatch)
     llmctl.profile("coder", "ctx: 8192")
+    write_head(llmctl.home / "models/tiny.gguf", oracle()["models"]["llama31_8b"])
     given = {key for answer in answers(llmctl) for key in json_keys(answer)}
     text = page("json.md")
     assert {key for key in given if f'"{key}"' not in text and f"`{key}`" not in text} == set()

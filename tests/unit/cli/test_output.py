@@ -54,6 +54,35 @@ def test_a_cell_is_never_markup_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -
     assert "/models/[abliterated]/[/bold]:smile:.gguf" in screen.getvalue()
 
 
+def test_a_narrow_terminal_cuts_nothing_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Terminal()
+    monkeypatch.setattr("sys.stdout", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("NO_COLOR", "1")
+    path = "models/Qwen3-Coder-30B-A3B-Instruct-Q4_K_M.gguf"
+    output.table(("FILE", "PARAMS"), [(path, "116.8B-A5.7B")])
+    lines = screen.getvalue().splitlines()[1:]
+    assert max(map(len, lines)) <= 40
+    assert "116.8B-A5.7B" in lines[0]
+    assert "".join(line.replace("116.8B-A5.7B", "").strip() for line in lines) == path
+
+
+@pytest.mark.parametrize(
+    ("cell", "colour"),
+    [("fits, ctx 8192", "\x1b[32m"), ("no: 3.2 GiB too much", "\x1b[31m"), ("fitsx", "")],
+)
+def test_a_cell_has_the_colour_of_the_word_it_begins_with(
+    monkeypatch: pytest.MonkeyPatch, cell: str, colour: str
+) -> None:
+    screen = Terminal()
+    monkeypatch.setattr("sys.stdout", screen)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    output.table(("A",), [(cell,)])
+    assert f"\n{colour}{cell}" in screen.getvalue()
+
+
 def test_colours_are_left_out_when_nobody_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Terminal()
     monkeypatch.setattr("sys.stdout", screen)
