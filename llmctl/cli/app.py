@@ -26,6 +26,7 @@ COMMANDS = {
     "render": "profiles",
     "plan": "plan",
     "scan": "scan",
+    "new": "new",
     "devices": "devices",
     "apply": "apply",
     "enable": "boot",

@@ -139,7 +139,7 @@ class Store(Places):
         if not self.names:
             return ProfileError(
                 f"there is no profile {name}; {self.profiles_dir} holds none.",
-                hint=f"Write {self.profiles_dir}/NAME.yaml; the least is `model: FILE.gguf`.",
+                hint="Write one: llmctl new NAME FILE.gguf; llmctl scan lists the files there are.",
             )
         import difflib  # only complaints need it
 

@@ -137,6 +137,8 @@ def answers(llmctl: CommandLine) -> Iterator[Any]:
     shown = llmctl("show", "coder", "--json").json
     yield {key: value for key, value in shown.items() if key != "values"}
     yield [dict.fromkeys(one) for one in shown["values"].values()]
+    made = llmctl("new", "fresh", "tiny.gguf", "--json").json
+    yield {key: value for key, value in made.items() if key != "values"}
     for words in (
         ["scan"],
         ["list"], ["apply"], ["switch", "coder", "--dry-run"], ["switch", "coder", "--no-wait"],

@@ -107,7 +107,7 @@ def test_an_unknown_profile_is_refused_with_those_there_are(name: str, hint: str
 def test_without_any_profile_the_hint_says_how_to_write_one() -> None:
     with pytest.raises(ProfileError) as caught:
         Store(FakeHost()).profile("a")
-    assert "`model: FILE.gguf`" in str(caught.value.hint)
+    assert "llmctl new NAME FILE.gguf" in str(caught.value.hint)
 
 
 def test_names_of_profiles_pass_be_they_broken() -> None:
