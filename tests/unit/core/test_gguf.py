@@ -5,6 +5,7 @@ import struct
 from pathlib import Path
 
 import gguf
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,7 +21,13 @@ from llmctl.core.gguf import (
     read_header,
     read_parts,
 )
-from llmctl.core.gguf_vocab import can_draft, read_tokens, read_vocabulary, same_tokens
+from llmctl.core.gguf_vocab import (
+    can_draft,
+    first_difference,
+    read_tokens,
+    read_vocabulary,
+    same_tokens,
+)
 from llmctl.errors import GgufError, ProfileError
 
 
@@ -178,16 +185,31 @@ class TestVocabularies:
         target = self.big(self.TOKENS, model, self.EOS)
         shorter = self.big(self.TOKENS[:-100], model, self.EOS)
         much_shorter = self.big(self.TOKENS[:-200], model, self.EOS)
-        eos = self.big(self.TOKENS, model, (self.EOS[0], struct.pack("<II", 4, 8)))
+        other = (self.EOS[0], struct.pack("<II", 4, 8))
+        adds = ("tokenizer.ggml.add_eos_token", struct.pack("<IB", 7, 1))
+        eos = self.big(self.TOKENS, model, other)  # which the target never looks at
+        adding = self.big(self.TOKENS, model, self.EOS, adds)
         vocabularies = []
-        for data in (target, shorter, much_shorter, eos):
+        for data in (target, shorter, much_shorter, eos, adding):
             vocabulary = read_vocabulary(BufferSource(data), read_buffer(data))
             assert vocabulary is not None
             vocabularies.append(vocabulary)
         verdicts = [can_draft(one, vocabularies[0]) for one in vocabularies]
-        assert verdicts == [True, None, False, False]
+        assert verdicts == [True, None, False, True, False]
+        both = [msgspec.structs.replace(vocabularies[n], add_eos=True) for n in (0, 3)]
+        assert can_draft(both[1], both[0]) is False
         assert same_tokens([b"a"] * 5 + [b"x"], [b"b"] * 5 + [b"x", b"y"])
         assert not same_tokens([b"a"] * 6, [b"a"] * 5 + [b"x"])
+
+    @given(st.lists(st.sampled_from([b"a", b"b"]), max_size=12), st.data())
+    def test_the_first_difference_counts_from_token_5_as_far_as_both_reach(
+        self, draft: list[bytes], data: st.DataObject
+    ) -> None:
+        target = data.draw(st.lists(st.sampled_from([b"a", b"b"]), max_size=12))
+        pairs = list(zip(draft, target, strict=False))
+        expected = next((n for n, (a, b) in enumerate(pairs) if n >= 5 and a != b), None)
+        assert first_difference(draft, target) == expected
+        assert same_tokens(draft, target) is (expected is None)
 
     def test_a_model_without_a_vocabulary(self) -> None:
         assert read_vocabulary(BufferSource(file()), read_buffer(file())) is None
