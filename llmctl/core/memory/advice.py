@@ -14,7 +14,7 @@ from llmctl.core.memory.wanted import Plan, Wanted
 
 GIB = 1 << 30
 _SMALLER = ("q8_0", "q4_0")
-_REMEDIES = 3
+REMEDIES = 3
 
 
 def advised(planner: Planner, wanted: Wanted) -> Plan:
@@ -22,7 +22,7 @@ def advised(planner: Planner, wanted: Wanted) -> Plan:
     found = planner.plan(wanted)
     if found.fits:
         return replace(found, offers=tuple(_offers(planner, wanted, found)))
-    remedies = itertools.islice(_remedies(planner, wanted), _REMEDIES)
+    remedies = itertools.islice(_remedies(planner, wanted), REMEDIES)
     return replace(found, remedies=tuple(remedies))
 
 

@@ -25,10 +25,14 @@ from llmctl.core.memory.widths import borrowed_of, widths_of
 
 
 class Draft(msgspec.Struct, frozen=True):
-    """A model that drafts: llama.cpp gives it the target's context and a plan of its own."""
+    """A model that drafts: llama.cpp gives it the target's context and a plan of its own.
+
+    home: the one device that it is on, or CPU; None: it is divided as its settings say.
+    """
 
     model: Model
     settings: Settings
+    home: int | None = None
 
 
 class Need(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,6 +120,7 @@ class Estimator:
         self._ram_bytes = ram_bytes
         self._paddings = tuple(padding_of(device.name) for device in devices)
         self._loaders: dict[bool, Loader] = {}
+        self._drafters: dict[tuple[int, int | None], Estimator] = {}
         self.widths = widths_of(model)
         self.borrowed = {one: borrowed_of(model, one) for one in {*self._paddings, HOST}}
         self._expert_layers = [bool(one) for one in self.borrowed[HOST].experts]
@@ -130,8 +135,7 @@ class Estimator:
         """Everything, with the warnings; with a draft model, and a projector of images."""
         devices, host, shape = self.needs(settings)
         if draft is not None:
-            drafting = Estimator(draft.model, self.devices, build=self.era.value)
-            devices, host = _drafted(devices, host, drafting.needs(draft.settings)[:2])
+            devices, host = _drafted(devices, host, self.drafting(draft))
         if mmproj is not None:
             devices, host = _seeing(devices, host, mmproj)
         warnings, exact = notes(self.model, settings, self.devices, shape)
@@ -142,6 +146,18 @@ class Estimator:
             cache_ram_max_bytes=settings.cache_ram_bytes, checkpoints_max_bytes=kept,
             warnings=(*warnings, *ram_notes(needed, host.total_bytes, kept, self._ram_bytes)),
         )  # fmt: skip
+
+    def drafting(self, draft: Draft) -> tuple[tuple[Need, ...], Need]:
+        """What a draft model needs on each device, and on the host."""
+        key, home = (id(draft.model), draft.home), draft.home
+        if key not in self._drafters:  # which keeps the model, so that its id stays its own
+            seen = [one for n, one in enumerate(self.devices) if home in (None, n)]
+            self._drafters[key] = Estimator(draft.model, seen, build=self.era.value)
+        own, host, _ = self._drafters[key].needs(draft.settings)
+        if home is None:
+            return own, host
+        none = [Need(name=device.name) for device in self.devices]
+        return tuple(own[0] if n == home else one for n, one in enumerate(none)), host
 
     def needs(self, settings: Settings) -> tuple[tuple[Need, ...], Need, Shape]:
         """The numbers alone: what a search asks for, hundreds of times."""
@@ -250,6 +266,7 @@ class Estimator:
 
     def predicting(self, settings: Settings) -> tuple[tuple[Need, ...], Need]:
         """The MTP context alone: a cache and compute of its own; its weights are the model's."""
+        settings = settings.drafting
         shape = shape_of(self.model, settings)
         where = place(self.model, settings, self.devices)
         kv, _ = self._context(settings, shape, where, mtp=True)

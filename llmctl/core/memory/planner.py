@@ -15,13 +15,15 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from llmctl.core.gguf import Header
-from llmctl.core.memory.estimate import Estimator
+from llmctl.core.memory.context import shape_of
+from llmctl.core.memory.drafting import Drafting
+from llmctl.core.memory.estimate import Draft, Estimator
 from llmctl.core.memory.model import Model
 from llmctl.core.memory.place import place
 from llmctl.core.memory.price import Prices
 from llmctl.core.memory.search import Layout, Search
 from llmctl.core.memory.settings import HOST, Device, Override, Settings
-from llmctl.core.memory.wanted import Plan, Room, Wanted
+from llmctl.core.memory.wanted import Plan, Room, Wanted, most
 
 FLOOR = 32768
 """Tokens: for a context up to this, experts are moved to the CPU."""
@@ -40,12 +42,13 @@ class Planner:
 
     def __init__(
         self, model: Model, rooms: Sequence[Room], ram: Room | None, *,
-        build: int | None = None, mmproj: Header | None = None,
+        build: int | None = None, mmproj: Header | None = None, draft: Drafting | None = None,
     ) -> None:  # fmt: skip
         devices = [Device(one.name, one.total_bytes, one.free_bytes) for one in rooms]
         ram_bytes = ram.total_bytes if ram else 0
         self.estimator = Estimator(model, devices, build=build, ram_bytes=ram_bytes)
         self.model, self.rooms, self.ram, self._mmproj = model, tuple(rooms), ram, mmproj
+        self.draft = draft
         self._budgets = [one.usable_bytes for one in rooms]
         if mmproj is not None and rooms:  # it goes to the first device (see Estimator.estimate)
             weights = sum(tensor.nbytes for tensor in mmproj.tensors)
@@ -118,10 +121,21 @@ class Planner:
 
     def _layout(self, wanted: Wanted, ctx: int, *, level: bool = True) -> Layout | None:
         settings = replace(wanted.settings, ctx=ctx, n_cpu_moe=wanted.n_cpu_moe or 0)
-        search = Search(Prices(self.estimator, settings), self._budgets)
+        search = Search(Prices(self.estimator, settings), self._budgets_beside(settings))
         if wanted.tensor_split is not None:
             return self._divided(search, wanted, wanted.tensor_split)
         return self._placed(search, wanted, level=level)
+
+    def _budgets_beside(self, settings: Settings) -> list[int]:
+        """What the draft model leaves of the devices, with that context."""
+        draft = self._draft(settings)
+        needs = self.estimator.drafting(draft)[0] if draft else ()
+        return [one - most(needs[n]) if draft else one for n, one in enumerate(self._budgets)]
+
+    def _draft(self, settings: Settings) -> Draft | None:
+        if self.draft is None:
+            return None
+        return self.draft.at(settings, shape_of(self.model, settings).n_ctx)
 
     def _placed(self, search: Search, wanted: Wanted, *, level: bool) -> Layout | None:
         """Where units go when the split is open."""
@@ -214,7 +228,8 @@ class Planner:
 
     def priced(self, settings: Settings, moved: int = 0) -> Plan:
         """A plan as it is given."""
-        made = self.estimator.estimate(settings, mmproj=self._mmproj)
+        draft = self._draft(settings)
+        made = self.estimator.estimate(settings, draft=draft, mmproj=self._mmproj)
         return Plan(
             settings=settings, estimate=made, rooms=self.rooms, ram=self.ram, moved_layers=moved
         )

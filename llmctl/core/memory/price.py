@@ -7,7 +7,7 @@ way to them is shorter, since a search asks for thousands of placements of one c
 from itertools import accumulate
 
 from llmctl.core.memory.compute import Graph, Load
-from llmctl.core.memory.context import Sizer, shape_of
+from llmctl.core.memory.context import Shape, Sizer, shape_of
 from llmctl.core.memory.estimate import Estimator
 from llmctl.core.memory.settings import HOST, Padding, Settings, padding_of
 from llmctl.core.memory.weights import Weights, padded
@@ -25,12 +25,13 @@ class Prices:
         self.units = len(self.model.layers) + 1
         shape = shape_of(self.model, settings)
         graph = Graph(self.model, estimator.widths, settings, shape, estimator.era)
+        self._drafting = graph.of(settings.drafting)
         weights = estimator.loader(mtp=settings.mtp).weights
         self._graph, self._borrowed = graph, estimator.borrowed
         self.taken = [0] * len(self.paddings)
         sums = {one: self._sums(weights, one) for one in {*self.paddings}}
         self._take(weights, [device.name for device in estimator.devices])
-        kept = {one: self._kept(Sizer(self.model, settings, shape, one)) for one in sums}
+        kept = {one: self._kept(shape, one) for one in sums}
         self.fixed = [self._added(sums[one][0], kept[one]) for one in self.paddings]
         self.expert = [sums[one][1] for one in self.paddings]
         self.rope = [sum(padded(one, its) for one in weights.rope) for its in self.paddings]
@@ -59,16 +60,18 @@ class Prices:
                 home = names.index(where)
                 self.taken[home] += padded(piece.tensor, self.paddings[home])
 
-    def _kept(self, sizer: Sizer) -> list[int]:
+    def _kept(self, shape: Shape, padding: Padding) -> list[int]:
         """Running sums of K/V and state, of the main context and of the one that predicts."""
         each = [0] * self.units
+        sizer = Sizer(self.model, self.settings, shape, padding)
+        drafting = Sizer(self.model, self.settings.drafting, shape, padding)
         if self.settings.kv_offload:
             for number, layer in enumerate(self.model.layers):
                 size = sizer.layer(layer)
                 if not layer.mtp or layer.trunk_cache:
                     each[number] += size.kv + size.state
                 if layer.mtp and self.settings.mtp:
-                    each[number] += size.kv
+                    each[number] += drafting.layer(layer).kv
         return [0, *accumulate(each)]
 
     @staticmethod
@@ -130,6 +133,6 @@ class Prices:
             return 0
         key = device, piped
         if key not in self._tails:
-            made, _ = self._graph.predicting(self.paddings[device], piped=piped)
+            made, _ = self._drafting.predicting(self.paddings[device], piped=piped)
             self._tails[key] = made.nbytes + int(made.nbytes * made.error)
         return self._tails[key]

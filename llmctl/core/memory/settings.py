@@ -3,6 +3,7 @@
 import enum
 
 import msgspec
+from msgspec.structs import replace
 
 MIB = 1 << 20
 
@@ -37,7 +38,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     ctx: 0 is what the model was trained for. gpu_layers: None is all. tensor_split: empty is by
     free memory. `overrides` come before `n_cpu_moe`, as llmctl writes them. A llama-server
-    without `-np` has parallel=4 and unified=True. n_draft: tokens drafted at a time by MTP layers.
+    without `-np` has parallel=4 and unified=True. n_draft: tokens drafted at a time by MTP layers,
+    whose cache has types of its own (`-ctkd`, `-ctvd`: f16 unless given).
     """
 
     ctx: int = 0
@@ -59,8 +61,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     op_offload: bool = True
     mtp: bool = False
     n_draft: int = 0
+    draft_k: str = "f16"
+    draft_v: str = "f16"
     cache_ram_bytes: int = 8192 * MIB
     checkpoints: int = 32
+
+    @property
+    def drafting(self) -> "Settings":
+        """What the MTP context is made with."""
+        return replace(self, type_k=self.draft_k, type_v=self.draft_v)
 
 
 class Device(msgspec.Struct, frozen=True):

@@ -148,7 +148,8 @@ def test_a_log_line_for_line(
 
 
 def test_the_mtp_context_of_log_1() -> None:
-    settings = Settings(ctx=131072, parallel=4, unified=True, **Q8, mtp=True)  # type: ignore[arg-type]
+    drafting = {"draft_k": "q8_0", "draft_v": "q8_0"}
+    settings = Settings(ctx=131072, parallel=4, unified=True, **drafting, mtp=True)  # type: ignore[arg-type]
     devices, _ = estimator(q27()).predicting(settings)
     assert devices[0].kv_bytes / MIB == pytest.approx(LOGS[1]["mtp_KV_CUDA0"], abs=0.01)
 
