@@ -37,6 +37,10 @@ class GgufError(ProfileError):
     """A model file that is no GGUF file, or a broken one: what is wrong, at which byte."""
 
 
+class DraftError(ProfileError):
+    """What a profile names as `draft` cannot draft for its model: why, in a clause."""
+
+
 class DoesNotFitError(LlmctlError):
     """The model does not fit into the memory of the devices."""
 

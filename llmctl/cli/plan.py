@@ -5,12 +5,14 @@ import sys
 from collections.abc import Iterable
 from typing import Annotated, Any
 
+import msgspec
 import typer
 from msgspec.structs import replace
 
 from llmctl.cli.boxes import LOCAL, open_box
 from llmctl.cli.options import HostOption, JsonOption, VerboseOption, complete_profile
 from llmctl.cli.output import answer, answer_json, complain, console, gib, is_terminal, table, warn
+from llmctl.core.drafts import Chosen
 from llmctl.core.memory.advice import shortage
 from llmctl.core.memory.estimate import Need
 from llmctl.core.memory.request import words_of
@@ -174,7 +176,8 @@ def facts(found: Planned) -> dict[str, Any]:
         "fits": made.fits,
         "exact": made.estimate.exact,
         "ctx": made.estimate.n_ctx,
-        "args": list(words_of(made)),
+        "args": [*words_of(made), *found.draft.words],
+        "draft": msgspec.to_builtins(found.draft),
         "devices": [_facts(*pair) for pair in _pairs(made)],
         "host": _facts(made.estimate.host, made.ram),
         "era": made.estimate.era.name,
@@ -224,7 +227,9 @@ def _show(found: Planned) -> None:
         if room:
             _bar(need, room)
     answer("")
-    answer(f"flags: {' '.join(words_of(made))}")
+    answer(f"flags: {' '.join((*words_of(made), *found.draft.words))}")
+    if found.draft != Chosen():
+        answer(f"draft: {found.draft.told}")
     if not made.estimate.exact:
         answer("not exact: see the warnings")
     for one in made.offers:

@@ -8,6 +8,7 @@ import msgspec
 from llmctl.cli.boxes import LOCAL, open_box
 from llmctl.cli.options import HostOption, JsonOption, NameArgument, VerboseOption
 from llmctl.cli.output import answer, answer_json, gib, table, warn
+from llmctl.core.drafts import Chosen
 from llmctl.core.gguf_name import quant
 from llmctl.core.profile import Profile
 from llmctl.core.unit import url
@@ -91,6 +92,7 @@ def show(
             "args": list(resolved.argv[1:]),
             "binary": resolved.argv[0],
             "not_planned": resolved.plan.why_not,
+            "draft": msgspec.to_builtins(resolved.plan.draft),
             "unit": box.store.unit_path(resolved.unit),
             "url": url(resolved.place.port),
         })  # fmt: skip
@@ -114,6 +116,11 @@ def _values(box: Box, resolved: Resolved) -> Iterator[tuple[str, Any, str]]:
         default = msgspec.to_builtins(_default(field))
         if field.name == "port" and value is None:
             why = f"group {profile.group}"
+        elif field.name == "draft" and (drafts := _found(resolved)):
+            value, why = (
+                drafts.model or ("mtp" if drafts.words else "off"),
+                f"auto: {drafts.reason}",
+            )
         elif value == "auto" and field.name in planned:
             value, why = planned[field.name], "auto: planned"
         elif value == "auto" and field.name in _AUTO:
@@ -124,6 +131,11 @@ def _values(box: Box, resolved: Resolved) -> Iterator[tuple[str, Any, str]]:
             why = "default"
         yield field.name, found.get(field.name) or value, why
     yield "program", files.binary, f"binary {profile.binary}"
+
+
+def _found(resolved: Resolved) -> Chosen | None:
+    """What drafts, where that was left to llmctl and planned."""
+    return resolved.plan.draft if resolved.profile.drafting.model == "auto" else None
 
 
 def _planned(words: Sequence[str]) -> dict[str, Any]:

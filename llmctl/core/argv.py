@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from llmctl.core.drafts import lacks, unplanned
 from llmctl.core.flags import Flags
 from llmctl.core.profile import Profile
-from llmctl.core.profile_parts import Draft
-from llmctl.core.profile_rules import PING_INTERVAL_S, Complaint
+from llmctl.core.profile_rules import DRAFT_WORDS, PING_INTERVAL_S, Complaint
 
 LOOPBACK = "127.0.0.1"
 ALL_LAYERS = "999"
@@ -43,7 +43,10 @@ _KEY_OF = {
     "ubatch": ("-ub", "--ubatch-size"),
     "threads": ("-t", "--threads"),
     "mmproj": ("-mm", "--mmproj"),
-    "draft": ("-md", "--model-draft", "--spec-draft-model", "--spec-type", "--spec-draft-n-max"),
+    "draft": (
+        *("-md", "--model-draft", "--spec-draft-model", "--spec-type", "--spec-draft-n-max"),
+        *("-ctkd", "-ctvd", "-devd", "-ngld"),
+    ),
     "sampling": tuple(_SAMPLING.values()),
 }
 _RESERVED = {flag: key for key, flags in _KEY_OF.items() for flag in flags}
@@ -62,17 +65,19 @@ class Files(msgspec.Struct, frozen=True):
 
 
 def server_argv(
-    profile: Profile, *, files: Files, port: int, flags: Flags, placing: Sequence[str] = ()
-) -> tuple[str, ...]:
+    profile: Profile, *, files: Files, port: int, flags: Flags, placing: Sequence[str] = (),
+    drafting: Sequence[str] | None = None,
+) -> tuple[str, ...]:  # fmt: skip
     """argv for one instance. `argv_complaints` says beforehand whether the build can take it.
 
     placing: a plan's words for the context and for what goes where; none: what the profile says.
+    drafting: a plan's words for what drafts; None: what the profile says.
     """
     return (
         files.binary,
         *("--host", LOOPBACK, "--port", str(port), "--alias", profile.name, "-m", files.model),
         *_memory(profile, flags, placing),
-        *_speculation(profile, files, flags),
+        *(unplanned(profile, files.draft, flags) if drafting is None else drafting),
         *(("--mmproj", files.mmproj) if files.mmproj else ()),
         *_sampling(profile),
         *_service(flags),
@@ -119,22 +124,6 @@ def _flash_attn(profile: Profile, flags: Flags) -> Iterator[str]:
         yield from ("-fa", profile.flash_attn)
     elif profile.flash_attn == "on":
         yield "-fa"
-
-
-def _speculation(profile: Profile, files: Files, flags: Flags) -> Iterator[str]:
-    """`-md` alone loads the draft and never uses it: the type must be said (0.6.0, 0.7.0)."""
-    draft = profile.draft
-    if draft == "mtp":
-        yield from ("--spec-type", "draft-mtp")
-    elif draft == "ngram":
-        yield from ("--spec-type", "ngram-mod")
-    elif files.draft:
-        yield from ("-md", files.draft)
-        if "--spec-type" in flags:
-            yield from ("--spec-type", "draft-simple")
-        n_max = flags.first("--spec-draft-n-max", "--draft-max")
-        if isinstance(draft, Draft) and n_max:
-            yield from (n_max, str(draft.n_max))
 
 
 def _sampling(profile: Profile) -> Iterator[str]:
@@ -189,16 +178,19 @@ def _unknown(flag: str, flags: Flags) -> str:
 def _lacking(profile: Profile, flags: Flags) -> Iterator[Complaint]:
     """Flags that a key needs and this build does not have."""
     files = Files("", "", profile.mmproj, "draft" if _draft_file(profile) else None)
-    words = [*_memory(profile, flags), *_speculation(profile, files, flags), *_sampling(profile)]
+    drafting = unplanned(profile, files.draft, flags)
+    words = [*_memory(profile, flags), *drafting, *_sampling(profile)]
     words += ["--mmproj"] if profile.mmproj else []
     for word in words:
         if _FLAG.fullmatch(word) and word not in flags:
             key = _RESERVED.get(word, word)
             yield (key,), f"this llama-server has no {word}; use a newer binary"
+    if kind := lacks(profile, flags):
+        yield ("draft",), f"this llama-server's --spec-type does not take {kind}"
 
 
 def _draft_file(profile: Profile) -> bool:
-    return isinstance(profile.draft, Draft) or profile.draft.endswith(".gguf")
+    return profile.drafting.model not in DRAFT_WORDS
 
 
 def _kv_types(profile: Profile, flags: Flags) -> Iterator[Complaint]:

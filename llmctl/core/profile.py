@@ -177,9 +177,9 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     draft: Annotated[
         Text | Draft,
         Meta(
-            title="off, auto, mtp, ngram, a GGUF file, or {model: FILE, n_max: N}",
-            description="Speculative decoding.",
-            examples=["off", "mtp", {"model": "draft.gguf", "n_max": 8}],
+            title="off, auto, mtp, ngram, a GGUF file, or {model: OF THESE, n_max: N, kv: TYPE}",
+            description="Speculative decoding: what drafts.",
+            examples=["off", "auto", {"model": "draft.gguf", "n_max": 8}],
         ),
     ] = "off"
     mmproj: Annotated[
@@ -235,6 +235,11 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     def kv_types(self) -> KvTypes:
         """K and V apart, however they were written."""
         return self.kv if isinstance(self.kv, KvTypes) else KvTypes(k=self.kv, v=self.kv)
+
+    @property
+    def drafting(self) -> Draft:
+        """What drafts, however it was written."""
+        return self.draft if isinstance(self.draft, Draft) else Draft(model=self.draft)
 
     @property
     def is_resident(self) -> bool:

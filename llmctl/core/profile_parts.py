@@ -28,10 +28,12 @@ class Replicas(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A draft model for speculative decoding, and how many tokens it drafts at a time."""
+    """What drafts for speculative decoding: a word or a file; how many tokens at a time, and the
+    type of its K and V (None: the model's own types)."""
 
     model: str
-    n_max: Annotated[int, Meta(ge=1, le=256)] = 8
+    n_max: Annotated[int, Meta(ge=1, le=256)] = 3
+    kv: str | None = None
 
 
 class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

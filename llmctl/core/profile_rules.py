@@ -73,6 +73,11 @@ def _draft(profile: "Profile") -> Iterator[Complaint]:
     word = profile.draft
     if isinstance(word, str) and word not in DRAFT_WORDS and not word.endswith(".gguf"):
         yield ("draft",), f'expected {", ".join(DRAFT_WORDS)} or a GGUF file, got "{word}"'
+    kind = profile.drafting.kv
+    if kind is not None and kind not in KV_TYPES:
+        yield ("draft", "kv"), f'expected one of {", ".join(KV_TYPES)}, got "{kind}"'
+    if kind not in (None, *PLAIN_KV) and profile.flash_attn == "off":
+        yield ("draft", "kv"), f"{kind} needs flash attention; say flash_attn: on"
 
 
 def _stop(profile: "Profile") -> Iterator[Complaint]:

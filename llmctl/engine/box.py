@@ -110,9 +110,12 @@ class Box:
         place = self._place(profile)
         self._check(profile, flags_complaints=argv_complaints(profile, flags))
         plan = remembered(self, profile, ask=ask)
+        if plan.fault:
+            file = self.store.profile_path(name)
+            raise ProfileError(complain(("draft",), plan.fault, file=file))
         argv = server_argv(
             profile, files=self.store.files(profile), port=place.port, flags=flags,
-            placing=plan.words,
+            placing=plan.words, drafting=plan.draft.words if plan.draft else None,
         )  # fmt: skip
         variables = context(profile, argv, place)
         source = source_digest(self._template, variables)

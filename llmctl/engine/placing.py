@@ -11,30 +11,37 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from llmctl.core.drafts import Chosen
 from llmctl.core.gguf_name import shards
 from llmctl.core.profile import Profile
-from llmctl.errors import HostError, LlmctlError
+from llmctl.errors import DraftError, HostError, LlmctlError
 
 if TYPE_CHECKING:
     from llmctl.engine.box import Box
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the planner decides otherwise than before: then all plans are made anew."""
 OPEN_KEYS = ("ctx", "gpu_layers", "n_cpu_moe", "tensor_split")
 _CARDS = ("/sys/class/drm", "/proc/driver/nvidia/gpus")
 
 
 class Remembered(msgspec.Struct, frozen=True):
-    """A plan's words; none where it could not be made, and why. inputs: what it was made from."""
+    """A plan's words; none where it could not be made, and why. inputs: what it was made from.
+
+    draft: what drafts; None: that was not planned. fault: why what the profile names cannot.
+    """
 
     inputs: str
     words: tuple[str, ...] = ()
     why_not: str | None = None
+    draft: Chosen | None = None
+    fault: str | None = None
 
 
 def is_open(profile: Profile) -> bool:
     """Does the profile leave anything to a plan?"""
-    return any(getattr(profile, key) == "auto" for key in OPEN_KEYS)
+    drafts = profile.drafting.model not in ("off", "ngram")
+    return drafts or any(getattr(profile, key) == "auto" for key in OPEN_KEYS)
 
 
 def remembered(box: "Box", profile: Profile, *, ask: bool) -> Remembered:
@@ -61,9 +68,12 @@ def _made(box: "Box", profile: Profile, inputs: str) -> Remembered:
     from llmctl.engine.planning import words_for  # nearly all commands need no planner
 
     try:
-        return Remembered(inputs, words_for(box, profile))
+        words, draft = words_for(box, profile)
+        return Remembered(inputs, words, draft=draft)
     except HostError:
         raise
+    except DraftError as error:
+        return Remembered(inputs, fault=error.message)
     except LlmctlError as error:
         return Remembered(inputs, why_not=error.message)
 
@@ -78,15 +88,27 @@ def _known(box: "Box", path: str) -> Remembered | None:
 def _inputs(box: "Box", profile: Profile) -> str:
     """Everything a plan depends on that can be had for a few looks at the disk."""
     files, binary = box.store.files(profile), box.store.binary(profile)
-    paths = (*shards(files.model), files.mmproj, files.draft, files.binary)
+    paths = (*shards(files.model), files.mmproj, *shards(files.draft or ""), files.binary)
     stamps = [
         (path, entry.size_bytes, entry.mtime_ns)
         for path in paths
         if path and (entry := box.host.stat(path))
     ]
     cards = [_names(box, place) for place in _CARDS]
-    facts = (FORMAT, profile, stamps, binary.env, box.store.config.devices, cards)
+    config = box.store.config
+    facts = (FORMAT, profile, stamps, binary.env, config.devices, cards, _found(box, profile))
     return msgspec.json.encode(facts, order="sorted").decode()
+
+
+def _found(box: "Box", profile: Profile) -> object:
+    """The models that `draft: auto` chooses from. One that is larger than the model does not
+    count, so a download of one makes no plan stale."""
+    if profile.drafting.model != "auto":
+        return None
+    from llmctl.store.smaller import smaller_models  # few profiles ask for it
+
+    directory = box.store.expand(box.store.config.models_dir)
+    return smaller_models(box.host, directory, box.store.model_path(profile.model))
 
 
 def _names(box: "Box", place: str) -> list[str]:

@@ -10,13 +10,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from llmctl.core.cards import backend_of
 from llmctl.core.config import Config
 from llmctl.core.devices import RAM, Gpu, Ram, reserve, used_by_default
+from llmctl.core.drafts import Chosen
 from llmctl.core.gguf import Header
-from llmctl.core.memory.advice import advised, shortage
-from llmctl.core.memory.model import model_of
+from llmctl.core.memory.advice import REMEDIES, advised, shortage
+from llmctl.core.memory.drafting import Drafting
+from llmctl.core.memory.model import Model, model_of
 from llmctl.core.memory.planner import Planner
 from llmctl.core.memory.request import placing, wanted_of
 from llmctl.core.memory.wanted import Plan, Room, Wanted
@@ -24,6 +27,7 @@ from llmctl.core.profile import Profile
 from llmctl.core.size import parse_size
 from llmctl.engine.box import Box
 from llmctl.engine.devices import survey
+from llmctl.engine.drafting import drafted
 from llmctl.errors import DoesNotFitError, HostError, ProfileError, UsageError
 from llmctl.store.binaries import argv_with
 from llmctl.store.heads import head_of
@@ -49,6 +53,7 @@ class Planned(msgspec.Struct, frozen=True):
     name: str
     plan: Plan
     warnings: tuple[str, ...]
+    draft: Chosen = Chosen()
 
 
 # Places
@@ -147,36 +152,48 @@ def build_of(box: Box, profile: Profile) -> int | None:
 def plan_file(box: Box, path: str, place: Place, wanted: Wanted) -> Planned:
     """The plan of a model file, without a profile."""
     header = head_of(box.host, path, cache_dir=box.store.cache_dir)
-    return _planned(path, header, None, place, wanted, ())
+    found = advised(_planner(model_of(header), place), wanted)
+    return Planned(path, found, (*place.warnings, *found.estimate.warnings))
 
 
 def plan_profile(
     box: Box, name: str, place: "Place | None", change: "Callable[[Wanted], Wanted]"
 ) -> Planned:
-    """The plan of a profile; place: elsewhere than on this box; change: what-ifs."""
+    """The plan of a profile; place: elsewhere than on this box; change: what-ifs.
+
+    DraftError: what the profile names as `draft` cannot be.
+    """
     profile = box.store.profile(name)
     there = place_of(box, profile) if place is None else place
     cache, store = box.store.cache_dir, box.store
     header = head_of(box.host, store.model_path(profile.model), cache_dir=cache)
     projector = store.beside(profile.mmproj, profile) if profile.mmproj else None
     seeing = head_of(box.host, projector, cache_dir=cache) if projector else None
-    wanted, notes = change(wanted_of(profile)), []
-    if profile.draft not in ("off", "mtp", "ngram"):
-        notes.append("The draft model is not counted: leave room for it.")
+    model, notes = model_of(header), []
     if profile.flash_attn == "auto":
         notes.append("flash_attn is auto: the plan takes it to be on.")
-    return _planned(name, header, seeing, there, wanted, tuple(notes))
+    wanted = change(wanted_of(profile))
+    drafts = drafted(
+        box, profile, header, wanted, lambda draft: _planner(model, there, seeing, draft)
+    )
+    found = advised(drafts.planner, drafts.wanted)
+    if drafts.chosen.words and not found.fits and _planner(model, there, seeing).plan(wanted).fits:
+        found = replace(found, remedies=("draft: off", *found.remedies)[:REMEDIES])
+    drafting = drafts.planner.draft
+    if drafting and 0 < drafting.model.n_ctx_train < found.settings.ctx:
+        notes.append(f"The draft model was trained for {drafting.model.n_ctx_train} tokens only.")
+    warnings = (*there.warnings, *notes, *drafts.warnings, *found.estimate.warnings)
+    return Planned(name, found, warnings, drafts.chosen)
 
 
-def words_for(box: Box, profile: Profile) -> tuple[str, ...]:
-    """The words that place a profile's model on this box. LlmctlError: why there are none."""
+def words_for(box: Box, profile: Profile) -> tuple[tuple[str, ...], Chosen]:
+    """The words that place a profile's model on this box, and what drafts. LlmctlError: why there
+    are none."""
     path = box.store.model_path(profile.model)
     head_of(box.host, path, cache_dir=box.store.cache_dir)  # else nobody need be asked
     place = place_of(box, profile)
     if not place.rooms and place.warnings:
         raise HostError(f"The devices are not known: {place.warnings[0]}.")
-    if profile.draft not in ("off", "mtp", "ngram"):
-        raise ProfileError("A draft model cannot be planned for yet.")
     found = plan_profile(box, profile.name, place, lambda wanted: wanted)
     if not found.plan.fits:
         raise DoesNotFitError(f"{profile.name} does not fit: {shortage(found.plan)}.")
@@ -185,14 +202,10 @@ def words_for(box: Box, profile: Profile) -> tuple[str, ...]:
     lacking = [one for one in words if re.match("-{1,2}[a-z]", one) and one not in flags]
     if lacking:
         raise ProfileError(f"This llama-server has no {lacking[0]}.")
-    return words
+    return words, found.draft
 
 
-def _planned(
-    name: str, header: Header, mmproj: Header | None, place: Place, wanted: Wanted,
-    notes: tuple[str, ...],
-) -> Planned:  # fmt: skip
-    model = model_of(header)
-    planner = Planner(model, place.rooms, place.ram, build=place.build, mmproj=mmproj)
-    found = advised(planner, wanted)
-    return Planned(name, found, (*place.warnings, *notes, *found.estimate.warnings))
+def _planner(
+    model: Model, place: Place, mmproj: Header | None = None, draft: Drafting | None = None
+) -> Planner:
+    return Planner(model, place.rooms, place.ram, build=place.build, mmproj=mmproj, draft=draft)

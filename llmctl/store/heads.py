@@ -4,7 +4,7 @@ import contextlib
 
 import msgspec
 
-from llmctl.core.gguf import Header, read_header, read_parts
+from llmctl.core.gguf import Header, Source, read_header, read_parts
 from llmctl.errors import GgufError, HostError
 from llmctl.host.base import Entry, Host
 
@@ -36,6 +36,14 @@ class _File:
 def head_of(host: Host, path: str, *, cache_dir: str) -> Header:
     """The head of a model, of all its parts. GgufError names the file that is wrong."""
     return read_parts(path, lambda one: _part(host, one, cache_dir))
+
+
+def source_of(host: Host, path: str) -> Source:
+    """A file to read pieces of. HostError: it is not there."""
+    entry = host.stat(path)
+    if entry is None:
+        raise HostError(f"There is no file {path}.")
+    return _File(host, path, entry.size_bytes)
 
 
 def _part(host: Host, path: str, cache_dir: str) -> Header | None:

@@ -16,7 +16,7 @@ from llmctl.core.config import Binary, Config, parse_config
 from llmctl.core.flags import Flags
 from llmctl.core.gguf_name import shards
 from llmctl.core.profile import Profile, parse_profile
-from llmctl.core.profile_parts import Draft
+from llmctl.core.profile_rules import DRAFT_WORDS
 from llmctl.core.unit import read_header
 from llmctl.core.words import DEFAULT_GROUP, NAME, profile_of, unit_name
 from llmctl.errors import HostError, ProfileError
@@ -214,8 +214,8 @@ class Store(Places):
 
     def files(self, profile: Profile) -> Files:
         """Absolute paths of the binary and of every file the server opens."""
-        given = profile.draft
-        draft = given.model if isinstance(given, Draft) else given if ".gguf" in given else None
+        given = profile.drafting.model
+        draft = None if given in DRAFT_WORDS else given
         return Files(
             binary=self.binary_path(profile),
             model=self.model_path(profile.model),
@@ -246,8 +246,8 @@ class Store(Places):
     def missing_file(self, profile: Profile) -> str | None:
         """What keeps a server from opening its files, in a clause; None: nothing we can see."""
         files = self.files(profile)
-        for path in (*shards(files.model), files.mmproj, files.draft):
-            if path is None:
+        for path in (*shards(files.model), files.mmproj, *shards(files.draft or "")):
+            if not path:
                 continue
             try:
                 magic = self.host.read(path, length=4)

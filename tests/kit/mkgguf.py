@@ -436,6 +436,8 @@ Maker = Callable[[Path], None]
 
 SCRIPTED: dict[str, Maker] = {
     "llama-script": lambda path: make_scripted(path, llama, Shape()),
+    "llama-deep": lambda path: make_scripted(path, llama, Shape(layers=12)),
+    "llama-draft": lambda path: make_scripted(path, llama, Shape(layers=1, ff=128), seed=7),
     "qwen3-script": lambda path: make_scripted(path, qwen3, Shape(ctx=40960)),
     "qwen3-q8": lambda path: make_scripted(path, qwen3, Shape(ctx=40960), quant=Quant.Q8_0),
     "qwen3moe-script": lambda path: make_scripted(path, qwen3moe, MOE_TINY),

@@ -22,12 +22,12 @@ _ALL_EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
 
 
 def wanted_of(profile: Profile) -> Wanted:
-    """What a profile gives and what it leaves open; the words in its `args` count too."""
+    """What a profile gives and what it leaves open; the words in its `args` count too. What drafts
+    is not in it (engine/drafting.py)."""
     kv, layers = profile.kv_types, profile.gpu_layers
     settings = Settings(
         type_k=kv.k, type_v=kv.v, parallel=profile.parallel, batch=profile.batch,
-        ubatch=profile.ubatch, flash_attn=profile.flash_attn != "off", mtp=profile.draft == "mtp",
-        n_draft=3 if profile.draft == "mtp" else 0,
+        ubatch=profile.ubatch, flash_attn=profile.flash_attn != "off",
     )  # fmt: skip
     settings = _with_words(settings, [str(word) for word in profile.args])
     return Wanted(

@@ -81,7 +81,7 @@ args: ["--reasoning-budget", "8192"]
         ("kv: {k: q8_0, v: q8_0}", "kv", KvTypes(k="q8_0", v="q8_0")),
         ("draft: mtp", "draft", "mtp"),
         ("draft: small.gguf", "draft", "small.gguf"),
-        ("draft: {model: small.gguf}", "draft", Draft(model="small.gguf", n_max=8)),
+        ("draft: {model: small.gguf}", "draft", Draft(model="small.gguf", n_max=3)),
         ("args: [--seed-x, 3]", "args", ("--seed-x", 3)),
         ("env: {N: 3}", "env", {"N": 3}),
         ("sampling: {temperature: 1}", "sampling", Sampling(temperature=1.0)),
