@@ -1,6 +1,6 @@
 """Models as their metadata describe them, for plans whose tensors do not matter, or are simple."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from support.oracle import header_of
@@ -79,8 +79,10 @@ def dense(architecture: str, *, layers: int, kv: int, head: int = 128, **more: A
     return shape(architecture, **{**keys, **more})
 
 
-def moe(*, layers: int) -> Model:
-    """A small mixture of experts: 64 MiB of experts and 1 MiB of the rest per layer."""
+def moe(*, layers: int, gates: Sequence[int] | None = None, window: bool = False) -> Model:
+    """A small mixture of experts: about 60 MiB of experts and 1 MiB of the rest per layer. gates:
+    of how many experts each layer's first tensor is made, so that layers differ; else there is one
+    more in each. window: every other layer has a sliding one."""
     e, ff, experts, vocab = 512, 1024, 20, 4096
     tensors: list[Any] = [
         [f"{name}.weight", "f16", [e, vocab]] for name in ("token_embd", "output")
@@ -88,7 +90,7 @@ def moe(*, layers: int) -> Model:
     for n in range(layers):
         tensors += [
             [f"blk.{n}.attn_q.weight", "f16", [e, 1024]],
-            [f"blk.{n}.ffn_gate_exps.weight", "f16", [e, ff, experts + n]],
+            [f"blk.{n}.ffn_gate_exps.weight", "f16", [e, ff, gates[n] if gates else experts + n]],
             [f"blk.{n}.ffn_up_exps.weight", "f16", [e, ff, experts]],
             [f"blk.{n}.ffn_down_exps.weight", "f16", [ff, e, experts]],
         ]
@@ -98,5 +100,8 @@ def moe(*, layers: int) -> Model:
         "attention.value_length": 128, "expert_count": experts, "expert_used_count": 2,
         "expert_feed_forward_length": ff, "vocab_size": vocab,
     }  # fmt: skip
-    metadata = {f"qwen3moe.{key}": value for key, value in keys.items()}
-    return model_of(header_of({"general.architecture": "qwen3moe", **metadata}, tensors))
+    name = "gpt-oss" if window else "qwen3moe"
+    if window:
+        keys["attention.sliding_window"] = 512
+    metadata = {f"{name}.{key}": value for key, value in keys.items()}
+    return model_of(header_of({"general.architecture": name, **metadata}, tensors))

@@ -5,13 +5,20 @@
     found.settings, found.fits, found.estimate
 
 What is given is priced as it is; K and V keep the types they were given. The order of preference:
-everything on the devices, then the experts of as few layers as possible on the CPU, then as few
-layers as possible. A context that is left open is the largest one that fits, but what is on the
-devices goes to the CPU only for a context below `FLOOR` (experts) or `SLOW_FLOOR` (layers).
+everything on the devices, then without copies of inputs (`NO_PIPELINE`), then the experts of as few
+layers as possible on the CPU, then as few layers as possible. A context that is left open is the
+largest one that fits, but what is on the devices goes to the CPU only for a context below `FLOOR`
+(experts) or `SLOW_FLOOR` (layers), and copies are given up only for these, too.
+
+The host counts: a plan that it has no room for does not fit. But which experts it has the most room
+for is not searched: where layers are of unequal size and the host lacks less than their difference,
+a plan may be missed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 
+import msgspec
 from msgspec.structs import replace
 
 from llmctl.core.gguf import Header
@@ -19,11 +26,11 @@ from llmctl.core.memory.context import shape_of
 from llmctl.core.memory.drafting import Drafting
 from llmctl.core.memory.estimate import Draft, Estimator
 from llmctl.core.memory.model import Model
-from llmctl.core.memory.place import place
 from llmctl.core.memory.price import Prices
-from llmctl.core.memory.search import Layout, Search
+from llmctl.core.memory.search import Layout, Search, Way
 from llmctl.core.memory.settings import HOST, Device, Override, Settings
 from llmctl.core.memory.wanted import Plan, Room, Wanted, most
+from llmctl.core.memory.ways import Choices
 
 FLOOR = 32768
 """Tokens: for a context up to this, experts are moved to the CPU."""
@@ -35,6 +42,13 @@ CTX_STEP = 256
 NO_PIPELINE = Override("^no_pipeline_copies$", "CPU")
 """Names no tensor. llama.cpp keeps three copies of the inputs on each of several devices, unless a
 tensor is overridden (llama-context.cpp: pipeline_parallel): this saves them."""
+
+
+class _Found(msgspec.Struct, frozen=True):
+    """A plan, and the way that led to it."""
+
+    way: Way
+    plan: Plan
 
 
 class Planner:
@@ -55,76 +69,87 @@ class Planner:
             self._budgets[0] -= weights + 2 * (weights // 3)
 
     def plan(self, wanted: Wanted) -> Plan:
-        """The best explicit plan; where nothing fits, the one that needs the least."""
+        """The best explicit plan; where nothing fits, one that lacks as little as can be."""
         if not self.rooms:
             return self._without_devices(wanted)
         best = self._largest(wanted) if wanted.ctx is None else self._at(wanted, wanted.ctx)
-        return best or self._least(wanted)
+        return best.plan if best else self._short_of_ram(wanted) or self._least(wanted)
 
     # Contexts
 
-    def _largest(self, wanted: Wanted) -> Plan | None:
-        """The largest context on the devices; below the floors, what it takes to reach them."""
-        top = self.top(wanted)
+    def _largest(self, wanted: Wanted) -> _Found | None:
+        """The highest floor that can be reached, as well as it can be; then, in the same way, all
+        the context there is room for."""
         whole = wanted if wanted.gpu_layers is not None else replace(wanted, all_layers=True)
-        unmoved = replace(whole, n_cpu_moe=wanted.n_cpu_moe or 0)
-        best = self._climbed(unmoved, top)
-        for floor, pinned in ((FLOOR, whole), (SLOW_FLOOR, wanted), (LEAST_CTX, wanted)):
-            if best is not None and best.settings.ctx >= min(floor, top):
-                return best
-            found = self._at(pinned, min(floor, top))
+        for floor in (FLOOR, SLOW_FLOOR, LEAST_CTX, 1):
+            found = self._at(whole if floor == FLOOR else wanted, self._floor(wanted, floor))
             if found is not None:
-                return self._grown(wanted, found, top)
-        return best
+                return self._grown(wanted, found)
+        return None
 
-    def _climbed(self, wanted: Wanted, top: int) -> Plan | None:
-        """The largest context that fits. A larger one never needs less."""
-        step, best = self.step(wanted), None
-        low, high = 0, top // step
-        while low < high:
-            middle = (low + high + 1) // 2
-            layout = self._layout(wanted, middle * step, level=False)
-            if layout is None:
-                high = middle - 1
-            else:
-                low, best = middle, layout
-        return self._at(wanted, low * step) if best else None
+    def _grown(self, wanted: Wanted, found: _Found) -> _Found:
+        way, step = found.way, self.step(wanted)
+        is_search = way.moe is None  # that takes long: first the same placement is stretched
+        most = found.plan.moved_layers if is_search else None
 
-    def _grown(self, wanted: Wanted, found: Plan, top: int) -> Plan:
-        """The same placement with as much context as it has room for."""
-        step = self.step(wanted)
-        low, high = found.settings.ctx // step, top // step
-        while low < high:
-            middle = (low + high + 1) // 2
-            more = self.priced(replace(found.settings, ctx=middle * step), found.moved_layers)
-            if more.fits:
-                low, found = middle, more
-            else:
-                high = middle - 1
-        return found
+        def stretched(count: int) -> Plan | None:
+            longer = replace(found.plan.settings, ctx=count * step)
+            return _fitting(self.priced(longer, found.plan.moved_layers))
+
+        @cache
+        def placed(count: int, *, level: bool = is_search) -> Plan | None:
+            search = self._search(wanted, count * step)
+            return _fitting(self._along(wanted, search, way, most=most, level=level))
+
+        low, high = found.plan.settings.ctx // step, self.top(wanted) // step
+        if is_search:
+            low = _highest(low, high, stretched)
+        low = _highest(low, high, placed)
+        best = placed(low, level=True) or stretched(low)
+        return _Found(way, best) if best else found
 
     def top(self, wanted: Wanted) -> int:
-        """The largest context there is any use for: what the model was trained for."""
-        step = self.step(wanted)
-        return max(step, (self.model.n_ctx_train or LEAST_CTX) // step * step)
+        """The largest context there is any use for: what the model was trained for, in each slot
+        that has cells of its own."""
+        trained = self.model.n_ctx_train or LEAST_CTX
+        return max(1, trained // CTX_STEP) * self.step(wanted)
 
     def step(self, wanted: Wanted) -> int:
         """Contexts are whole multiples of this: 256 for each slot that has cells of its own."""
         return CTX_STEP * (1 if wanted.settings.unified else max(1, wanted.settings.parallel))
 
-    def _at(self, wanted: Wanted, ctx: int) -> Plan | None:
-        """The best plan with that context, if the devices have room for one."""
-        layout = self._layout(wanted, ctx)
-        return self._made(wanted, layout, ctx) if layout else None
+    def _floor(self, wanted: Wanted, least: int) -> int:
+        """The smallest context with so many tokens, if the model has as many."""
+        step = self.step(wanted)
+        return min(-(-least // step) * step, self.top(wanted))
 
-    # Layouts
+    # Plans
 
-    def _layout(self, wanted: Wanted, ctx: int, *, level: bool = True) -> Layout | None:
-        settings = replace(wanted.settings, ctx=ctx, n_cpu_moe=wanted.n_cpu_moe or 0)
-        search = Search(Prices(self.estimator, settings), self._budgets_beside(settings))
-        if wanted.tensor_split is not None:
-            return self._divided(search, wanted, wanted.tensor_split)
-        return self._placed(search, wanted, level=level)
+    def _at(self, wanted: Wanted, ctx: int) -> _Found | None:
+        """The best plan with that context, if there is one that fits."""
+        return next((one for one in self._plans(wanted, ctx) if one.plan.fits), None)
+
+    def _plans(self, wanted: Wanted, ctx: int) -> Iterator[_Found]:
+        """Plans that the devices have room for, the best first. More layers on the CPU than need be
+        are of no use: they only take more of the host."""
+        search, choices = self._search(wanted, ctx), self._choices(wanted)
+        for start in choices.starts:
+            is_found = False
+            for way in choices.ways(start):
+                plan = self._along(wanted, search, way)
+                if plan is not None:
+                    is_found = True
+                    yield _Found(way, plan)
+            if is_found:
+                return
+
+    def _choices(self, wanted: Wanted) -> Choices:
+        devices = self.estimator.devices
+        return Choices(self.model, devices, wanted, has_experts=self.has_experts)
+
+    def _search(self, wanted: Wanted, ctx: int) -> Search:
+        settings = replace(wanted.settings, ctx=ctx)
+        return Search(Prices(self.estimator, settings), self._budgets_beside(settings))
 
     def _budgets_beside(self, settings: Settings) -> list[int]:
         """What the draft model leaves of the devices, with that context."""
@@ -137,68 +162,27 @@ class Planner:
             return None
         return self.draft.at(settings, shape_of(self.model, settings).n_ctx)
 
-    def _placed(self, search: Search, wanted: Wanted, *, level: bool) -> Layout | None:
-        """Where units go when the split is open."""
-        start, moe = self._start(wanted), wanted.n_cpu_moe or 0
-        find = search.levelled if level else search.filled
-        found = find(start, moe, piped=self._can_pipe(wanted, start, moe))
-        if found is None and level and self._can_pipe(wanted, start, moe):
-            found = search.levelled(start, moe, piped=False)
-            found = found and replace(found, no_pipeline=True)
-        if found is None and self._may_move(wanted):
-            found = search.moving(start)
-        if found is None and self._may_drop(wanted):
-            moe = self.units if wanted.n_cpu_moe is None else moe
-            starts = (one for one in range(1, self.units) if search.filled(one, moe, piped=False))
-            first = next(starts, self.units)
-            found = search.levelled(first, moe, piped=False)
-        return found
-
-    def _divided(self, search: Search, wanted: Wanted, split: tuple[int, ...]) -> Layout | None:
-        """Where units go when the split is given."""
-        first = self._start(wanted)
-        for start in range(first, self.units + 1) if self._may_drop(wanted) else (first,):
-            asked = Settings(gpu_layers=self.units - start, tensor_split=split)
-            ends = tuple(end for _, end in place(self.model, asked, self.estimator.devices).runs)
-            layout = search.layout(start, ends, wanted.n_cpu_moe or 0)
-            if search.fits(layout, piped=self._can_pipe(wanted, start, wanted.n_cpu_moe or 0)):
-                return layout
-            if self._may_move(wanted) and (moved := search.moving_within(start, ends)):
-                return moved
-        return None
+    def _along(
+        self, wanted: Wanted, search: Search, way: Way, *,
+        most: int | None = None, level: bool = True,
+    ) -> Plan | None:  # fmt: skip
+        """A plan of one kind. The devices have room for it; the host may not."""
+        layout = search.along(way, most=most, level=level)
+        return self._made(wanted, way, layout, search.prices.settings.ctx) if layout else None
 
     @property
     def units(self) -> int:
         """Layers and the output."""
         return len(self.model.layers) + 1
 
-    def _start(self, wanted: Wanted) -> int:
-        given = None if wanted.all_layers else wanted.gpu_layers
-        return 0 if given is None else max(0, self.units - given)
-
-    def _can_pipe(self, wanted: Wanted, start: int, moe: int) -> bool:
-        settings = wanted.settings
-        plain = settings.kv_offload and settings.split_mode == "layer" and not settings.overrides
-        return len(self.rooms) > 1 and start == 0 and moe == 0 and plain
-
-    def _may_move(self, wanted: Wanted) -> bool:
-        """May experts go to the CPU?"""
-        return wanted.n_cpu_moe is None and self.has_experts and not wanted.settings.overrides
-
-    def _may_drop(self, wanted: Wanted) -> bool:
-        """May whole layers go to the CPU? Who says which experts do has said what does."""
-        is_open = wanted.gpu_layers is None and not wanted.all_layers
-        moe = wanted.n_cpu_moe
-        return is_open and (moe is None or not self.has_experts or moe >= self.units - 1)
-
     @property
     def has_experts(self) -> bool:
         """Is it a mixture of experts?"""
         return any(self.estimator.borrowed[HOST].experts)
 
-    # Plans
+    # Flags
 
-    def _made(self, wanted: Wanted, layout: Layout, ctx: int) -> Plan:
+    def _made(self, wanted: Wanted, way: Way, layout: Layout, ctx: int) -> Plan:
         """The flags that make a layout, and their price."""
         settings = replace(
             wanted.settings, ctx=ctx, gpu_layers=self.units - layout.start,
@@ -207,24 +191,21 @@ class Planner:
         )  # fmt: skip
         if wanted.tensor_split is not None:
             settings = replace(settings, tensor_split=wanted.tensor_split)
-        if layout.no_pipeline:
+        if way.no_pipeline:
             settings = replace(settings, overrides=(NO_PIPELINE,))
-        elif wanted.n_cpu_moe is None:
+        elif way.moe is None:
             settings = self._moved(settings, layout)
         return self.priced(settings, layout.moved)
 
     def _moved(self, settings: Settings, layout: Layout) -> Settings:
         """Experts by number if they are those of the first layers, else by name, per device."""
         experts = [n for n, one in enumerate(self.estimator.borrowed[HOST].experts) if one]
-        pairs = zip(layout.begins, layout.kept, strict=True)
-        runs = [[n for n in experts if begin <= n < kept] for begin, kept in pairs]
-        moved = [n for run in runs for n in run]
-        if layout.start and not moved:
-            return settings
+        moved = [n for layers in layout.lent for n in layers]
         last = moved[-1] + 1 if moved else 0
         if moved == [n for n in experts if layout.start <= n < last]:
             return replace(settings, n_cpu_moe=last)
-        return replace(settings, overrides=tuple(expert_override(run) for run in runs if run))
+        named = tuple(expert_override(layers) for layers in layout.lent if layers)
+        return replace(settings, overrides=named)
 
     def priced(self, settings: Settings, moved: int = 0) -> Plan:
         """A plan as it is given."""
@@ -236,30 +217,57 @@ class Planner:
 
     def _without_devices(self, wanted: Wanted) -> Plan:
         """All of it in host memory."""
-        top = self.top(wanted)
-        first = wanted.ctx or min(LEAST_CTX, top)
-        found = self.priced(replace(wanted.settings, ctx=first, gpu_layers=0))
-        return found if wanted.ctx or not found.fits else self._grown(wanted, found, top)
+        step, least = self.step(wanted), wanted.ctx or self._floor(wanted, LEAST_CTX)
+        settings = replace(wanted.settings, gpu_layers=0)
+
+        def alone(count: int) -> Plan | None:
+            return _fitting(self.priced(replace(settings, ctx=count * step)))
+
+        found = self.priced(replace(settings, ctx=least))
+        if wanted.ctx or not found.fits:
+            return found
+        return alone(_highest(least // step, self.top(wanted) // step, alone)) or found
+
+    def _short_of_ram(self, wanted: Wanted) -> Plan | None:
+        """One that the devices have room for, if only the host has not."""
+        plans = self._plans(wanted, wanted.ctx or self._floor(wanted, LEAST_CTX))
+        return min((one.plan for one in plans), key=lambda one: one.lacking[-1], default=None)
 
     def _least(self, wanted: Wanted) -> Plan:
         """What is given as it is, what is open as little as can be."""
-        ctx = min(LEAST_CTX, self.top(wanted)) if wanted.ctx is None else wanted.ctx
-        layers = self.units - self._start(wanted)
-        if self._may_drop(wanted):
-            layers = 0
-        moe = self.units - 1 if self._may_move(wanted) else wanted.n_cpu_moe or 0
+        choices = self._choices(wanted)
+        layers = 0 if choices.may_drop else self.units - choices.start
         split = wanted.tensor_split or self._shares(layers)
         settings = replace(
-            wanted.settings, ctx=ctx, gpu_layers=layers, n_cpu_moe=moe,
+            wanted.settings, ctx=wanted.ctx or self._floor(wanted, LEAST_CTX), gpu_layers=layers,
+            n_cpu_moe=self.units - 1 if choices.may_move else wanted.n_cpu_moe or 0,
             tensor_split=split if len(self.rooms) > 1 else (),
         )  # fmt: skip
         return self.priced(settings)
 
     def _shares(self, layers: int) -> tuple[int, ...]:
         """So many units divided by the memory of the devices."""
-        total = sum(self._budgets) or 1
-        ends = [layers * sum(self._budgets[: n + 1]) // total for n in range(len(self._budgets))]
+        sizes = [max(0, one) for one in self._budgets]
+        total = sum(sizes) or 1
+        ends = [layers * sum(sizes[: n + 1]) // total for n in range(len(sizes))]
         return tuple(end - begin for begin, end in zip((0, *ends[:-1]), ends, strict=True))
+
+
+def _fitting(plan: Plan | None) -> Plan | None:
+    return plan if plan is not None and plan.fits else None
+
+
+def _highest(low: int, high: int, found: Callable[[int], Plan | None]) -> int:
+    """The highest number for which there is something, if there is for `low`: in ever longer steps
+    from there, since it often is near."""
+    jump = 1
+    while low < high:
+        middle = min(low + jump, (low + high + 1) // 2)
+        if found(middle) is None:
+            high = middle - 1
+        else:
+            low, jump = middle, 2 * jump
+    return low
 
 
 def expert_override(layers: Sequence[int]) -> Override:

@@ -4,13 +4,30 @@ The numbers are the Estimator's own, to the byte (a test holds both against each
 way to them is shorter, since a search asks for thousands of placements of one context.
 """
 
-from itertools import accumulate
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
+
+import msgspec
 
 from llmctl.core.memory.compute import Graph, Load
 from llmctl.core.memory.context import Shape, Sizer, shape_of
 from llmctl.core.memory.estimate import Estimator
 from llmctl.core.memory.settings import HOST, Padding, Settings, padding_of
 from llmctl.core.memory.weights import Weights, padded
+
+
+class Cap(msgspec.Struct, frozen=True):
+    """A device's compute buffer while the host holds experts of layers before `before` whose
+    largest tensors take up to `size` bytes: `compute` bytes."""
+
+    compute: int
+    size: int
+    before: int
+
+    def covers(self, other: "Cap") -> bool:
+        """Does it allow all that the other one does, and take no more?"""
+        allows = self.size >= other.size and self.before >= other.before
+        return allows and self.compute <= other.compute
 
 
 class Prices:
@@ -29,19 +46,25 @@ class Prices:
         weights = estimator.loader(mtp=settings.mtp).weights
         self._graph, self._borrowed = graph, estimator.borrowed
         self.taken = [0] * len(self.paddings)
+        self._said: dict[int, bool] = {}
         sums = {one: self._sums(weights, one) for one in {*self.paddings}}
         self._take(weights, [device.name for device in estimator.devices])
         kept = {one: self._kept(shape, one) for one in sums}
         self.fixed = [self._added(sums[one][0], kept[one]) for one in self.paddings]
         self.expert = [sums[one][1] for one in self.paddings]
+        self.whole = [self._added(*pair) for pair in zip(self.fixed, self.expert, strict=True)]
+        freed = (b - a for sums in self.expert for a, b in pairwise(sums))
+        self.largest_layer = max(1, *freed)
         self.rope = [sum(padded(one, its) for one in weights.rope) for its in self.paddings]
         layers = set(weights.rope_layers)
         self.roped = [0, *accumulate(int(n in layers) for n in range(self.units))]
         self.has_experts = [*map(bool, estimator.borrowed[HOST].experts), False]
         loaded = self.model.trunk if not settings.mtp else len(self.model.layers)
         self.expert_layers = [n for n in range(loaded) if self.has_experts[n]]
-        self._computed: dict[tuple[Padding, bool, bool, bool, int, int, int], int] = {}
-        self._has_swa = self.model.has_swa
+        self._computed: dict[tuple[Padding, bool, bool, bool, int, bool, int], int] = {}
+        self._caps: dict[tuple[Padding, bool, bool, bool, int], tuple[Cap, ...]] = {}
+        kinds = [layer.is_swa for layer in self.model.layers]
+        self._mixed_from = next((n for n, one in enumerate(kinds) if one != kinds[0]), self.units)
         self._tails: dict[tuple[int, bool], int] = {}
 
     def _sums(self, weights: Weights, padding: Padding) -> tuple[list[int], list[int]]:
@@ -54,8 +77,11 @@ class Prices:
         return dense, expert
 
     def _take(self, weights: Weights, names: list[str]) -> None:
-        """What overrides put on a device is there wherever the units go."""
+        """What overrides put on a device is there wherever the units go; experts that they put on
+        the host are lent."""
         for piece, where in weights.overridden(self.settings.overrides):
+            if piece.expert:
+                self._said[piece.unit] = where == "CPU"
             if where in names:
                 home = names.index(where)
                 self.taken[home] += padded(piece.tensor, self.paddings[home])
@@ -83,29 +109,66 @@ class Prices:
     ) -> int:
         """Units first..last-1 on a device, experts only from `kept_from` on. start: the first unit
         on any device; a run that begins there is that of the first device in use."""
+        lent = [n for n in range(first, min(kept_from, last)) if self.has_experts[n]]
+        return self.holding(device, first, last, lent, start=start, piped=piped)
+
+    def holding(
+        self, device: int, first: int, last: int, lent: Sequence[int], *, start: int, piped: bool
+    ) -> int:
+        """Units first..last-1 on a device, but the experts of the layers `lent` (in their order) on
+        the host."""
         if last <= first:
             return 0
-        kept = max(first, min(kept_from, last))
-        lent = [n for n in range(first, kept) if self.has_experts[n]] if kept > first else []
-        largest = -1
-        for layer in lent:
-            largest = self.larger(device, largest, layer)
+        sizes, expert = self.lent_sizes(device), self.expert[device]
+        weights = self.weights(device, first, last) - sum(expert[n + 1] - expert[n] for n in lent)
+        if self._said:
+            layers = [n for n in range(first, last) if self.has_experts[n]]
+            lent = [n for n in layers if self._said.get(n, n in lent)]
+        largest = max(lent, key=sizes.__getitem__, default=-1)
         return (
-            self.weights(device, first, last, kept)
+            weights
             + self.compute(device, first, start, largest, lent[-1] if lent else -1, piped=piped)
             + self.tail(device, last, piped=piped)
         )  # fmt: skip
 
-    def weights(self, device: int, first: int, last: int, kept: int) -> int:
+    def idle(self) -> int:
+        """The first device's compute buffer where all layers are on the host: it works for it."""
+        return self.compute(0, self.units, self.units, -1, -1, piped=False)
+
+    def weights(self, device: int, first: int, last: int) -> int:
         """Weights, K/V and state of a run."""
         fixed, expert = self.fixed[device], self.expert[device]
         rope = self.rope[device] if self.roped[last] > self.roped[first] else 0
-        return fixed[last] - fixed[first] + expert[last] - expert[kept] + rope
+        return fixed[last] - fixed[first] + expert[last] - expert[first] + rope
 
-    def larger(self, device: int, one: int, other: int) -> int:
-        """Of two layers the one with the larger experts. one: -1 is no layer."""
-        sizes = self._borrowed[self.paddings[device]].experts
-        return one if one >= 0 and sizes[one] >= sizes[other] else other
+    def lent_sizes(self, device: int) -> tuple[int, ...]:
+        """Per layer, the bytes of experts that a device has to have room for while the host holds
+        them."""
+        return self._borrowed[self.paddings[device]].experts
+
+    def caps(self, device: int, first: int, start: int) -> tuple[Cap, ...]:
+        """What compute takes for a run from `first`, by what the host may hold. There is one for
+        each size of experts and, with a window on some layers, for lending only before the first
+        layer of the other kind; those that another one covers are left out."""
+        only_output, early = first == self.units - 1, first < self._mixed_from < self.units
+        padding, is_first = self.paddings[device], first == start
+        key = (padding, is_first, only_output, early, start if is_first else 0)
+        if key not in self._caps:
+            made: list[Cap] = []
+            for before in (self.units, self._mixed_from) if early else (self.units,):
+                made += self._caps_before(before, device, first, start)
+            made.sort(key=lambda one: (one.compute, -one.size, -one.before))
+            self._caps[key] = tuple(
+                one for n, one in enumerate(made) if not any(two.covers(one) for two in made[:n])
+            )
+        return self._caps[key]
+
+    def _caps_before(self, before: int, device: int, first: int, start: int) -> Iterator[Cap]:
+        sizes = self.lent_sizes(device)
+        layers = [n for n in self.expert_layers if n < before]
+        for size, largest in sorted({sizes[n]: n for n in layers}.items()):
+            last = max(n for n in layers if sizes[n] <= size)
+            yield Cap(self.compute(device, first, start, largest, last, piped=False), size, before)
 
     def compute(
         self, device: int, first: int, start: int, largest: int, last_lent: int, *, piped: bool
@@ -116,8 +179,16 @@ class Prices:
         lent_layers = min(start, self.units - 1) if is_first else 0
         padding = self.paddings[device]
         size = self._borrowed[padding].experts[largest] if largest >= 0 else 0
-        mask = last_lent if self._has_swa else min(last_lent, 0)
-        key = (padding, is_first, only_output, piped, size, mask, lent_layers)
+        mixed = last_lent >= self._mixed_from
+        key = (
+            padding,
+            is_first,
+            only_output,
+            piped,
+            size if largest >= 0 else -1,
+            mixed,
+            lent_layers,
+        )
         if key not in self._computed:
             load = Load(
                 is_first, only_output, (largest, last_lent) if largest >= 0 else (),

@@ -6,67 +6,108 @@ costs more the longer it is, so filling one device after the other finds a place
 one; with experts to be moved it is a shortest path over the ends of the runs.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from llmctl.core.memory.moves import ENDLESS, Moves
 from llmctl.core.memory.price import Prices
 
-_ENDLESS = 1 << 62
+if TYPE_CHECKING:
+    from llmctl.core.memory.settings import Padding
+
 _STEP = 1 << 20
-"""Room on the tightest device is told apart down to this many bytes."""
+"""Room on the tightest device is told apart down to this many bytes, where nothing is moved."""
+
+
+class Way(msgspec.Struct, frozen=True):
+    """One kind of placement. start: the first unit that is on a device. moe: the experts of the
+    first so many layers are on the CPU; None: those that have to be. piped: devices work on
+    batches of their own, with copies of the inputs; no_pipeline: they could, but shall not.
+    ends: where each device's run ends, if that is given."""
+
+    start: int
+    moe: int | None = 0
+    piped: bool = False
+    no_pipeline: bool = False
+    ends: tuple[int, ...] | None = None
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """Units start.. on devices. ends: where each device's run ends. kept: per device, the first
-    unit of its run whose experts are on it. moved: the number of layers whose experts are not.
-    no_pipeline: it needs the memory that copies of the inputs would take."""
+    """Units start.. on devices. ends: where each device's run ends. lent: per device, the layers
+    of its run whose experts the host holds. moved: of how many layers it does, in all."""
 
     start: int
     ends: tuple[int, ...]
-    kept: tuple[int, ...]
+    lent: tuple[tuple[int, ...], ...]
     moved: int = 0
-    no_pipeline: bool = False
 
     @property
-    def begins(self) -> tuple[int, ...]:
-        """Where each device's run begins."""
-        return (self.start, *self.ends[:-1])
+    def runs(self) -> tuple[tuple[int, int], ...]:
+        """Each device's first unit, and the one after its last."""
+        return tuple(pairwise((self.start, *self.ends)))
 
     @property
     def counts(self) -> tuple[int, ...]:
         """Units per device: what `--tensor-split` says."""
-        return tuple(end - begin for begin, end in zip(self.begins, self.ends, strict=True))
+        return tuple(last - first for first, last in self.runs)
 
 
 class _Path(msgspec.Struct, frozen=True):
-    """The best way to place all units up to one: ordered by what is to be little."""
+    """The best runs up to some unit: of how many layers the experts are moved, bytes left on the
+    tightest device; where each run ends, and how many layers' experts leave it."""
 
     moved: int
-    tightness: int
+    room: int
     ends: tuple[int, ...]
-    kept: tuple[int, ...]
+    counts: tuple[int, ...]
 
 
 class Search:
     """Placements of one context on devices with so many bytes to fill."""
 
     def __init__(self, prices: Prices, budgets: Sequence[int]) -> None:
-        self.prices, self.budgets = (
-            prices,
-            tuple(one - taken for one, taken in zip(budgets, prices.taken, strict=True)),
-        )
-        self.units = prices.units
+        self.prices, self.units = prices, prices.units
+        self.budgets = tuple(
+            one - taken for one, taken in zip(budgets, prices.taken, strict=True)
+        )  # fmt: skip
+
+    def along(self, way: Way, *, most: int | None = None, level: bool = True) -> Layout | None:
+        """The best placement of that kind, if there is one that fits. most: of how many layers the
+        experts may be moved. level: else any that fits will do, and takes less time."""
+        if min(self.budgets) < 0:  # what is on a device whatever the plan is too much already
+            return None
+        if way.start == self.units:
+            return self._idle()
+        if way.moe is None:
+            return self._moving(way, most)
+        if way.ends is not None:
+            layout = self.layout(way.start, way.ends, way.moe)
+            return layout if self.tightest(layout, piped=way.piped) >= 0 else None
+        return (self._levelled if level else self._filled)(way.start, way.moe, piped=way.piped)
+
+    def _idle(self) -> Layout | None:
+        """All layers on the host."""
+        none = self.layout(self.units, (self.units,) * len(self.budgets), 0)
+        return none if self.prices.idle() <= self.budgets[0] else None
 
     # Without moving experts, or with those of the first `moe` layers
 
-    def filled(self, start: int, moe: int, room: int = 0, *, piped: bool) -> Layout | None:
-        """Each device as full as `room` allows, one after the other; None: it is too much."""
-        ends, at = [], start
-        for device, budget in enumerate(self.budgets):
-            at = self._farthest(device, at, start, moe, budget - room, piped=piped)
-            ends.append(at)
-        return self.layout(start, tuple(ends), moe) if at == self.units else None
+    def _filled(self, start: int, moe: int, room: int = 0, *, piped: bool) -> Layout | None:
+        """Each device as full as `room` allows, one after the other; None: it is too much.
+
+        The first device in use works with less than the others do, so if that fails the first ones
+        are left out."""
+        for skipped in range(len(self.budgets)):
+            ends, at = [start] * skipped, start
+            for device, budget in list(enumerate(self.budgets))[skipped:]:
+                at = self._farthest(device, at, start, moe, budget - room, piped=piped)
+                ends.append(at)
+            if at == self.units:
+                return self.layout(start, tuple(ends), moe)
+        return None
 
     def _farthest(
         self, device: int, first: int, start: int, moe: int, budget: int, *, piped: bool
@@ -80,15 +121,15 @@ class Search:
                 high = middle - 1
         return low
 
-    def levelled(self, start: int, moe: int, *, piped: bool) -> Layout | None:
+    def _levelled(self, start: int, moe: int, *, piped: bool) -> Layout | None:
         """Of all splits that fit, one that leaves the tightest device as much as can be."""
-        best = self.filled(start, moe, piped=piped)
+        best = self._filled(start, moe, piped=piped)
         if best is None or len(self.budgets) == 1:
             return best
         low, high = 0, max(self.budgets) // _STEP
         while low < high:
             middle = (low + high + 1) // 2
-            found = self.filled(start, moe, middle * _STEP, piped=piped)
+            found = self._filled(start, moe, middle * _STEP, piped=piped)
             if found is None:
                 high = middle - 1
             else:
@@ -97,88 +138,113 @@ class Search:
 
     def layout(self, start: int, ends: tuple[int, ...], moe: int) -> Layout:
         """A layout where the experts of the first `moe` layers are on the CPU."""
-        kept = tuple(
-            max(begin, min(moe, end))
-            for begin, end in zip((start, *ends[:-1]), ends, strict=True)
-        )  # fmt: skip
-        return Layout(start, ends, kept, sum(n < moe for n in self.prices.expert_layers))
+        layers = self.prices.expert_layers
+        lent = tuple(
+            tuple(n for n in layers if first <= n < min(moe, last))
+            for first, last in pairwise((start, *ends))
+        )
+        return Layout(start, ends, lent, sum(n < max(moe, start) for n in layers))
+
+    def tightest(self, layout: Layout, *, piped: bool = False) -> int:
+        """Bytes that are left on the tightest device in use; negative: it has no room."""
+        runs = zip(self.budgets, layout.runs, layout.lent, strict=True)
+        rooms = [
+            budget - self.prices.holding(n, *run, lent, start=layout.start, piped=piped)
+            for n, (budget, run, lent) in enumerate(runs) if run[1] > run[0]
+        ]  # fmt: skip
+        return min(rooms, default=ENDLESS)
 
     # With experts moved from wherever it helps
 
-    def moving(self, start: int) -> Layout | None:
-        """The fewest layers' experts on the CPU. None: even without any, it does not fit."""
-        paths: list[_Path | None] = [None] * (self.units + 1)
-        paths[start] = _Path(0, -_ENDLESS, (), ())
-        for device in range(len(self.budgets)):
-            paths = self._extended(paths, device, start)
-        best = paths[self.units]
-        if best is None:
-            return None
+    def _moving(self, way: Way, most: int | None) -> Layout | None:
+        """The fewest layers' experts on the CPU. None: even that is too much."""
+        start, moves = way.start, self._moves(way.start)
         off = sum(n < start for n in self.prices.expert_layers)
-        return Layout(start, best.ends, best.kept, best.moved + off)
+        limit = self.units if most is None else most - off
+        if way.ends is not None:
+            path = _given(moves, start, way.ends)
+        else:
+            path = self._shortest(moves, start, limit)
+        if path is None or path.moved > limit:
+            return None
+        return self._plain(path, start, way.ends) or self._named(moves, path, start, off)
 
-    def _extended(
-        self, paths: Sequence[_Path | None], device: int, start: int
-    ) -> list[_Path | None]:
-        found: list[_Path | None] = [None] * (self.units + 1)
-        keys: list[tuple[int, int]] = [(self.units + 1, 0)] * (self.units + 1)
-        came: list[tuple[int, int]] = [(0, 0)] * (self.units + 1)
-        for first, path in enumerate(paths):
-            if path is None:
-                continue
-            for last, kept, moved, room in self.fewest(device, first, start):
-                key = path.moved + moved, max(path.tightness, -room)
-                if key < keys[last]:
-                    keys[last], came[last] = key, (first, kept)
-        for last, (key, (first, kept)) in enumerate(zip(keys, came, strict=True)):
-            path = paths[first] if key[0] <= self.units else None
-            if path is not None:
-                found[last] = _Path(*key, (*path.ends, last), (*path.kept, kept))
-        return found
+    def _moves(self, start: int) -> list[Moves]:
+        """Per device; those that are alike share what is found out about one of them."""
+        known: dict[tuple[Padding, int], Moves] = {}
+        keys = list(zip(self.prices.paddings, self.budgets, strict=True))
+        for device, key in enumerate(keys):
+            if key not in known:
+                known[key] = Moves(self.prices, device, key[1], start)
+        return [known[key] for key in keys]
 
-    def fewest(
-        self, device: int, first: int, start: int, most: int | None = None
-    ) -> Iterator[tuple[int, int, int, int]]:
-        """For each end of a run from `first`: the end, the first unit whose experts stay, how many
-        layers' experts are moved, and the bytes that are left. A longer run never moves fewer."""
-        prices, kept, largest, moved = self.prices, first, -1, 0
-        yield first, first, 0, _ENDLESS
-        fixed, expert, rope = prices.fixed[device], prices.expert[device], prices.rope[device]
-        roped, limit = prices.roped, prices.expert_layers[-1] + 1 if prices.expert_layers else 0
-        compute = prices.compute(device, first, start, -1, -1, piped=False)
-        base = self.budgets[device] + fixed[first]
-        for last in range(first + 1, (most or self.units) + 1):
-            room = base - fixed[last] - expert[last] - (rope if roped[last] > roped[first] else 0)
-            if last == self.units:
-                room -= prices.tail(device, last, piped=False)
-            while room + expert[kept] < compute:
-                if kept >= min(last, limit):
-                    return
-                if prices.has_experts[kept]:
-                    moved += 1
-                    largest = prices.larger(device, largest, kept)
-                    compute = prices.compute(device, first, start, largest, kept, piped=False)
-                kept += 1
-            yield last, kept, moved, room + expert[kept] - compute
+    def _shortest(self, moves: Sequence[Moves], start: int, most: int) -> _Path | None:
+        if not any(self._reach(moves[n:], start) for n in range(len(moves))):
+            return None
+        paths = {start: _Path(0, ENDLESS, (), ())}
+        for device, one in enumerate(moves):
+            least = self._least_moves(device)
+            paths = {n: path for n, path in paths.items() if path.moved + least[n] <= most}
+            paths = _extended(paths, one, most)
+        return paths.get(self.units)
 
-    def moving_within(self, start: int, ends: Sequence[int]) -> Layout | None:
-        """As `moving`, for a split that is given."""
-        kept, moved, begin = [], 0, start
-        for device, end in enumerate(ends):
-            runs = self.fewest(device, begin, start, end) if end > begin else ()
-            fit = next((run for run in runs if run[0] == end), None)
-            if end > begin and fit is None:
-                return None
-            kept.append(fit[1] if fit else begin)
-            moved += fit[2] if fit else 0
-            begin = end
-        moved += sum(n < start for n in self.prices.expert_layers)
-        return Layout(start, tuple(ends), tuple(kept), moved)
+    def _least_moves(self, device: int) -> list[int]:
+        """For the units from each one on, on this device and the later ones: of how many layers
+        the experts have to be moved at least, if the devices were one. It saves futile tries."""
+        sums = self.prices.whole[device:]
+        room, largest = sum(self.budgets[device:]), self.prices.largest_layer
+        needs = [min(one[-1] - one[n] for one in sums) for n in range(self.units + 1)]
+        return [max(0, -(-(need - room) // largest)) for need in needs]
 
-    def fits(self, layout: Layout, *, piped: bool) -> bool:
-        """Has every device room for its run?"""
-        runs = zip(self.budgets, layout.begins, layout.ends, layout.kept, strict=True)
-        return all(
-            self.prices.run(n, first, last, kept, start=layout.start, piped=piped) <= budget
-            for n, (budget, first, last, kept) in enumerate(runs)
-        )
+    def _reach(self, moves: Sequence[Moves], start: int) -> bool:
+        """Is there room on these devices at all, whatever is moved?"""
+        for one in moves:
+            start += len(one.runs(start)) - 1
+        return start == self.units
+
+    def _plain(self, path: _Path, start: int, ends: tuple[int, ...] | None) -> Layout | None:
+        """One that moves the first layers' experts, if it is as good: people can read that."""
+        layers = [n for n in self.prices.expert_layers if n >= start][: path.moved]
+        moe = layers[-1] + 1 if layers else 0
+        if ends is None:
+            return self._filled(start, moe, path.room, piped=False) if layers else None
+        layout = self.layout(start, ends, moe)
+        return layout if self.tightest(layout) >= path.room else None
+
+    def _named(self, moves: Sequence[Moves], path: _Path, start: int, off: int) -> Layout:
+        runs = zip(moves, pairwise((start, *path.ends)), path.counts, strict=True)
+        lent = tuple(one.chosen(*run, count, path.room) for one, run, count in runs)
+        return Layout(start, path.ends, lent, path.moved + off)
+
+
+def _extended(paths: dict[int, _Path], device: Moves, most: int) -> dict[int, _Path]:
+    """Each path with one more run, on this device; the best to each end."""
+    best: dict[int, tuple[int, int, int, int]] = {}
+    for first, path in paths.items():
+        begun, least = path.moved, path.room
+        for last, (count, room) in enumerate(device.runs(first), first):
+            moved = begun + count
+            if moved > most:
+                break
+            left = min(room, least)
+            known = best.get(last)
+            if known is None or moved < known[0] or (moved == known[0] and left > known[1]):
+                best[last] = moved, left, first, count
+    return {
+        last: _Path(moved, left, (*paths[first].ends, last), (*paths[first].counts, count))
+        for last, (moved, left, first, count) in best.items()
+    }
+
+
+def _given(moves: Sequence[Moves], start: int, ends: tuple[int, ...]) -> _Path | None:
+    """The path along ends that are given."""
+    rows = [(one.runs(first), last - first) for one, (first, last) in zip(
+        moves, pairwise((start, *ends)), strict=True
+    )]  # fmt: skip
+    if not all(length < len(runs) for runs, length in rows):
+        return None
+    found = [runs[length] for runs, length in rows]
+    return _Path(
+        sum(count for count, _ in found), min(room for _, room in found), ends,
+        tuple(count for count, _ in found),
+    )  # fmt: skip
