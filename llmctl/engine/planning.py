@@ -17,10 +17,11 @@ from llmctl.core.config import Config
 from llmctl.core.devices import RAM, Gpu, Ram, reserve, used_by_default
 from llmctl.core.drafts import Chosen
 from llmctl.core.gguf import Header
-from llmctl.core.memory.advice import REMEDIES, advised, shortage
+from llmctl.core.memory.advice import advised, shortage
 from llmctl.core.memory.drafting import Drafting
 from llmctl.core.memory.model import Model, model_of
 from llmctl.core.memory.planner import Planner
+from llmctl.core.memory.remedies import REMEDIES
 from llmctl.core.memory.request import placing, wanted_of
 from llmctl.core.memory.wanted import Plan, Room, Wanted
 from llmctl.core.profile import Profile

@@ -132,7 +132,7 @@ class Planner:
     def _plans(self, wanted: Wanted, ctx: int) -> Iterator[_Found]:
         """Plans that the devices have room for, the best first. More layers on the CPU than need be
         are of no use: they only take more of the host."""
-        search, choices = self._search(wanted, ctx), self._choices(wanted)
+        search, choices = self._search(wanted, ctx), self.choices(wanted)
         for start in choices.starts:
             is_found = False
             for way in choices.ways(start):
@@ -143,7 +143,8 @@ class Planner:
             if is_found:
                 return
 
-    def _choices(self, wanted: Wanted) -> Choices:
+    def choices(self, wanted: Wanted) -> Choices:
+        """What a request leaves open."""
         devices = self.estimator.devices
         return Choices(self.model, devices, wanted, has_experts=self.has_experts)
 
@@ -235,7 +236,7 @@ class Planner:
 
     def _least(self, wanted: Wanted) -> Plan:
         """What is given as it is, what is open as little as can be."""
-        choices = self._choices(wanted)
+        choices = self.choices(wanted)
         layers = 0 if choices.may_drop else self.units - choices.start
         split = wanted.tensor_split or self._shares(layers)
         settings = replace(
