@@ -21,9 +21,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from support.oracle import header_of, models, oracle
+from support.shapes import qwen3moe_235b
 
 from llmctl.core.gguf import Header, read_buffer, read_header
 from llmctl.core.memory import Device, Estimator, Settings, estimate, model_of
+from llmctl.core.memory.planner import Planner
+from llmctl.core.memory.wanted import Room, Wanted
 
 FILES = {
     "Qwen3-30B": ("qwen3_30b", 151_936, 151_387, 10),
@@ -148,6 +151,18 @@ def price() -> None:
         )
 
 
+def plans() -> None:
+    """Whole plans, from nothing but the model: what a command waits for. 0.1 s was promised."""
+    big = qwen3moe_235b("q4_K")
+    asked = {"ctx 32768": Wanted(ctx=32768), "ctx auto": Wanted()}
+    for sizes in ((24, 24, 24, 24), (24, 20, 16, 12), (48, 48, 48, 48)):
+        rooms = [Room(f"CUDA{n}", one << 30, one << 30) for n, one in enumerate(sizes)]
+        planner = Planner(big, rooms, None)
+        for title, wanted in asked.items():
+            taken = best(partial(planner.plan, wanted))
+            print(f"94 layers on {sizes} GiB, {title}: plan {taken:.0f} ms")
+
+
 def make(name: str) -> object:
     one = oracle()["models"][name]
     return model_of(header_of(one["metadata"], one["tensors"]))
@@ -157,6 +172,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         measure(Path(directory), package="--without-gguf" not in sys.argv)
     price()
+    plans()
 
 
 if __name__ == "__main__":

@@ -2,15 +2,24 @@
 
 import itertools
 import time
-from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from support.oracle import models
+from support.placements import (
+    BUILD,
+    MIB,
+    by_trying,
+    cases,
+    goal_of,
+    goals,
+    reached,
+    splits,
+    tightest,
+)  # fmt: skip
 from support.shapes import moe, qwen3moe_235b
 
 from llmctl.core.memory import Device, Estimator, Model, Override, Settings
@@ -27,8 +36,7 @@ from llmctl.core.memory.price import Prices
 from llmctl.core.memory.wanted import Plan, Room, Wanted, most
 
 GIB = 1 << 30
-MIB = 1 << 20
-BUILD = 11434
+EXPERTS_AWAY = Override(r"blk\.(2|4)\.ffn_(up|down|gate|gate_up)_exps", "CUDA1")
 Q4: dict[str, Any] = {"type_k": "q4_0", "type_v": "q4_0"}
 
 
@@ -64,15 +72,16 @@ def test_prices_are_those_of_the_estimator(name: str, data: st.DataObject) -> No
     ends = (*cuts, units)
     moe_ = data.draw(st.sampled_from([0, 1, units // 3, units]))
     counts = tuple(b - a for a, b in itertools.pairwise((start, *ends)))
+    overrides = data.draw(st.sampled_from([(), (expert_override([1, 3]),), (EXPERTS_AWAY,)]))
     wanted = Settings(
         ctx=4096 * data.draw(st.integers(1, 8)), gpu_layers=units - start, tensor_split=counts,
-        n_cpu_moe=moe_, type_k=kv, type_v=kv, mtp=data.draw(st.booleans()),
+        n_cpu_moe=moe_, type_k=kv, type_v=kv, mtp=data.draw(st.booleans()), overrides=overrides,
     )  # fmt: skip
     estimator = Estimator(model, devices, build=BUILD)
     prices = Prices(estimator, wanted)
-    piped = start == 0 and moe_ == 0
+    piped = start == 0 and moe_ == 0 and not overrides
     quick = [
-        prices.run(n, first, last, moe_, start=start, piped=piped)
+        prices.taken[n] + prices.run(n, first, last, moe_, start=start, piped=piped)
         for n, (first, last) in enumerate(itertools.pairwise((start, *ends)))
     ]
     slow = [most(need) for need in estimator.needs(wanted)[0]]
@@ -86,62 +95,6 @@ def fitting(model: Model, sizes: list[Room], wanted: Settings) -> bool:
     estimator = Estimator(model, [Device(one.name) for one in sizes], build=BUILD)
     needs = estimator.needs(wanted)[0]
     return all(most(need) <= one.usable_bytes for need, one in zip(needs, sizes, strict=True))
-
-
-def splits(units: int, devices: int) -> list[tuple[int, ...]]:
-    return [one for one in itertools.product(range(units + 1), repeat=devices) if sum(one) == units]
-
-
-NAMES = (("CUDA0", "CUDA1", "CUDA2"), ("CUDA0", "Vulkan1", "ROCm0"))
-GATES = {
-    "alike": [20] * 6, "rising": [20, 21, 22, 23, 24, 25], "falling": [60, 50, 40, 30, 20, 10],
-    "two kinds": [29, 20, 20, 29, 20, 29], "one is huge": [5, 5, 90, 5, 5, 5], "default": None,
-}  # fmt: skip
-
-
-@st.composite
-def cases(draw: st.DrawFn) -> tuple[Model, list[Room]]:
-    """A model of a few unequal layers, and one to three devices that may hold some of it."""
-    sizes = draw(st.lists(st.integers(0, 500), min_size=1, max_size=3))
-    layers = draw(st.integers(2, 6 if len(sizes) < 3 else 4))
-    gates = GATES[draw(st.sampled_from(sorted(GATES)))]
-    names = draw(st.sampled_from(NAMES))
-    there = [
-        Room(name, one * MIB, one * MIB) for name, one in zip(names, sizes, strict=False)
-    ]  # fmt: skip
-    return moe(layers=layers, gates=gates, window=draw(st.booleans())), there
-
-
-def tightest(model: Model, there: list[Room], wanted: Settings) -> int:
-    """Bytes that are left on the fullest device in use; negative: on some, it does not fit."""
-    needs = Estimator(model, [Device(one.name) for one in there], build=BUILD).needs(wanted)[0]
-    split = wanted.tensor_split or (1,) * len(there)
-    return min(
-        room.usable_bytes - most(need)
-        for room, need, units in zip(there, needs, split, strict=True) if units
-    )  # fmt: skip
-
-
-def with_moved(model: Model, there: list[Room], ctx: int, moved: tuple[int, ...]) -> int:
-    """The most that can be left on the fullest device with these layers' experts on the CPU."""
-    ways = [(expert_override(moved),)] if moved else [(), (NO_PIPELINE,)]
-    return max(
-        tightest(model, there, Settings(ctx=ctx, tensor_split=split, overrides=way))
-        for way in ways
-        for split in splits(len(model.layers) + 1, len(there))
-    )
-
-
-def by_trying(model: Model, there: list[Room], ctx: int) -> tuple[int, int] | None:
-    """The fewest layers whose experts have to go to the CPU, of all there are; and the bytes that
-    are then left on the fullest device, at best."""
-    layers = range(len(model.layers))
-    for count in range(len(model.layers) + 1):
-        sets = itertools.combinations(layers, count)
-        room = max(with_moved(model, there, ctx, one) for one in sets)
-        if room >= 0:
-            return count, room
-    return None
 
 
 @given(cases())
@@ -213,52 +166,6 @@ def test_no_split_has_more_context(layers: int, sizes: list[int]) -> None:
 
 
 # The largest context
-
-
-class Goal(msgspec.Struct, frozen=True):
-    """What a plan has to reach before context counts: how far it goes, as the planner has it. Less
-    of each is better: whole layers on the CPU, layers whose experts are, inputs without copies."""
-
-    dropped: int
-    moved: int
-    plain: bool
-
-
-def reached(model: Model, there: list[Room], ram: Room, asked: Settings, goal: Goal) -> bool:
-    """Is there a plan like that which fits, the host included? All are tried."""
-    estimator = Estimator(model, [Device(one.name) for one in there], build=BUILD)
-    units, layers = len(model.layers) + 1, range(goal.dropped, len(model.layers))
-    for split in splits(units - goal.dropped, len(there)):
-        for moved in itertools.combinations(layers, goal.moved):
-            overrides: tuple[Override, ...] = (expert_override(moved),) if moved else ()
-            if goal.plain and not moved and not goal.dropped:
-                overrides = (NO_PIPELINE,)
-            wanted = replace(
-                asked, gpu_layers=units - goal.dropped, tensor_split=split, overrides=overrides,
-            )  # fmt: skip
-            devices, host, _ = estimator.needs(wanted)
-            pairs = zip((*devices, host), (*there, ram), strict=True)
-            if all(most(need) <= one.usable_bytes for need, one in pairs):
-                return True
-    return False
-
-
-def goals(model: Model, dropping: bool, devices: int) -> Iterator[Goal]:
-    """All there are, the best first."""
-    layers = len(model.layers)
-    for dropped in range(layers + 2 if dropping else 1):
-        if dropped == 0 and devices > 1:
-            yield Goal(0, 0, False)
-        for moved in range(max(0, layers - dropped) + 1):
-            yield Goal(dropped, moved, True)
-
-
-def goal_of(model: Model, found: Plan) -> Goal:
-    dropped = len(model.layers) + 1 - (found.settings.gpu_layers or 0)
-    piped = len(found.rooms) > 1 and not (found.settings.overrides or found.settings.n_cpu_moe)
-    return Goal(
-        dropped, found.moved_layers - min(dropped, len(model.layers)), not piped or dropped > 0
-    )
 
 
 @given(cases(), st.integers(1, 3), st.booleans())
@@ -371,6 +278,59 @@ def test_coder_on_its_owners_card() -> None:
     runtime_and_desktop = (768 + 512) / 1024
     assert 0.5 <= left(found)[0] - runtime_and_desktop <= 1
     assert not made.plan(Wanted(settings=served, ctx=98304, n_cpu_moe=0)).fits
+
+
+# Devices of all kinds
+
+
+@pytest.mark.parametrize("name", ["llama31_8b", "gptoss20", "dsv2lite"])
+@pytest.mark.parametrize(
+    "devices",
+    [
+        {"CUDA0": 12, "Vulkan1": 8}, {"Vulkan0": 8, "CUDA0": 12, "ROCm0": 4},
+        {"CUDA0": 0, "CUDA1": 16}, {"CUDA0": 16, "CUDA1": 0}, {"CUDA0": 0.05, "CUDA1": 24},
+        {f"CUDA{n}": 4 for n in range(8)}, {"Strange0": 24},
+    ],
+)  # fmt: skip
+def test_devices_of_all_kinds_and_sizes(name: str, devices: dict[str, float]) -> None:
+    there = [Room(one, int(size * GIB), int(size * GIB)) for one, size in devices.items()]
+    memory = Room("RAM", 64 * GIB, 64 * GIB)
+    found = Planner(models()[name], there, memory, build=BUILD).plan(Wanted())
+    assert found.fits
+    assert found == Planner(models()[name], there, memory, build=BUILD).plan(Wanted())
+    counts = found.settings.tensor_split or (found.settings.gpu_layers,)
+    assert all(not units for units, size in zip(counts, devices.values(), strict=True) if size < 1)
+    assert sum(one or 0 for one in counts) == found.settings.gpu_layers
+
+
+def test_more_devices_than_layers() -> None:
+    there = [Room(f"CUDA{n}", 500 * MIB, 500 * MIB) for n in range(8)]
+    found = Planner(moe(layers=2), there, None, build=BUILD).plan(Wanted())
+    assert found.fits
+    assert (found.settings.gpu_layers, sum(found.settings.tensor_split)) == (3, 3)
+    assert found.moved_layers == 0
+
+
+def test_one_device_for_everything_is_the_main_one() -> None:
+    """`--split-mode none` uses no other, however much it has."""
+    single = Settings(split_mode="none", main_gpu=1)
+    found = planner(models()["llama31_8b"], 24, 24).plan(Wanted(settings=single))
+    assert found.fits
+    assert [one.weights_bytes > 0 for one in found.estimate.devices] == [False, True]
+    assert (
+        not planner(models()["llama31_8b"], 48, 2)
+        .plan(Wanted(settings=single, all_layers=True))
+        .fits
+    )
+
+
+def test_experts_moved_by_hand_are_lent_as_well() -> None:
+    """`-ot exps=CPU` in `args`: compute has room for the largest, and the plan knows."""
+    by_hand = Settings(overrides=(Override("ffn_.*_exps", "CPU"),))
+    found = planner(models()["gptoss120"], 8, ram=96).plan(Wanted(settings=by_hand))
+    assert found.fits
+    assert found.settings.overrides == by_hand.overrides
+    assert found.settings.gpu_layers == 37
 
 
 # What is given stays
