@@ -294,7 +294,7 @@ def test_a_unit_of_somebody_else_is_seen(new: CommandLine) -> None:
 
 def test_what_does_not_fit_is_not_written(new: CommandLine) -> None:
     write_head(new.home / "models/big.gguf", model("gptoss120"))
-    refused(new("new", "big", "big.gguf"), 4, "does not fit: ", "smaller file", "--force")
+    refused(new("new", "big", "big.gguf"), 4, "does not fit: ", "RAM: ", "--force")
     assert not path_of(new, "big").exists()
     said = new("new", "big", "big.gguf", "--force")
     assert said.status == 0
@@ -306,7 +306,7 @@ def test_what_does_not_fit_is_not_written(new: CommandLine) -> None:
 def test_what_would_fit_is_told(new: CommandLine) -> None:
     write_head(new.home / "models/dense.gguf", model("qwen3_32b"))
     said = new("new", "x", "dense.gguf", "--ctx", "262144")
-    refused(said, 4, "This would fit: ctx: ")
+    refused(said, 4, "ctx: ")
     told = new("new", "x", "dense.gguf", "--ctx", "262144", "--json")
     assert (told.status, told.json["error"]["status"]) == (4, 4)
 
