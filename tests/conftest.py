@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 RINGS = ("server", "usermgr", "box")
 RING_OF = {
     "llama_server": "server",
+    "vulkan_server": "server",
     "user_manager": "usermgr",
     "lab": "box",
     "box": "box",
@@ -103,7 +104,17 @@ def pytest_runtest_makereport(
 @pytest.fixture(scope="session")
 def llama_server(request: pytest.FixtureRequest) -> str:
     """The path of a real llama-server: $LLMCTL_TEST_LLAMA, else on PATH, else fetched."""
-    found = subprocess.run([str(KIT / "find-llama.sh")], capture_output=True, text=True)
+    return found_llama(request)
+
+
+@pytest.fixture(scope="session")
+def vulkan_server(request: pytest.FixtureRequest) -> str:
+    """The path of a real llama-server that sees two GPUs made of software."""
+    return found_llama(request, "--vulkan")
+
+
+def found_llama(request: pytest.FixtureRequest, *options: str) -> str:
+    found = subprocess.run([str(KIT / "find-llama.sh"), *options], capture_output=True, text=True)
     if found.returncode:
         without_ring(request, "server", found.stderr.strip())
     return found.stdout.strip()
@@ -115,8 +126,8 @@ def tiny_models() -> Path:
 
     Not a temporary one: units with PrivateTmp= could not see it.
     """
-    sources = (Path(mkgguf.__file__), mkgguf.TEMPLATE)
-    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+    made_from = b"".join(source.read_bytes() for source in mkgguf.SOURCES)
+    digest = hashlib.sha256(made_from).hexdigest()
     directory = cache_dir() / f"models-{digest[:12]}"
     if not directory.exists():
         cache_dir().mkdir(parents=True, exist_ok=True)

@@ -95,6 +95,12 @@ get_llama() {
     fi
 }
 
+get_gpus() {
+    if ! PYTHON=$repo/.venv/bin/python "$kit/get-llama.sh" --vulkan; then
+        say "MISSING: software GPUs for llama-server; tests that need them will say so"
+    fi
+}
+
 build_images() {
     local os failed=
     export PYTHON=$repo/.venv/bin/python
@@ -136,6 +142,7 @@ demo | test)
     fi
     make_venv
     get_llama
+    if [ "$stage" = test ] && [ "$(uname)" = Linux ]; then get_gpus; fi
     if [ "$stage" = test ] && [ "$(uname)" = Linux ] && is_root; then build_images; fi
     ;;
 *) die "usage: bootstrap.sh venv|demo|test" ;;

