@@ -6,6 +6,7 @@ are exact plans of llama.cpp b11434 on a CUDA backend; the logs are runs that no
 
 import json
 import lzma
+import math
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -19,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from llmctl.core.gguf import Header, Tensor, Value
 from llmctl.core.gguf_types import BY_NAME
-from llmctl.core.memory import Device, Estimator, Model, Need, Settings, model_of
+from llmctl.core.memory import Device, Estimator, Model, Need, Override, Settings, model_of
 
 DATA = Path(__file__).parents[1] / "data" / "memory-oracle.json.xz"
 BUILD = 11434
@@ -34,8 +35,28 @@ _WORDS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "-ncmoe": ("n_cpu_moe", int),
     "-fa": ("flash_attn", lambda word: word != "off"),
     "-ts": ("tensor_split", lambda word: tuple(map(float, word.split(",")))),
+    "-ot": ("overrides", lambda word: tuple(Override(*one.split("=")) for one in word.split(","))),
+    "-ctkd": ("draft_k", str),
+    "-ctvd": ("draft_v", str),
+    "--spec-draft-n-max": ("n_draft", int),
+    "--spec-type": ("mtp", lambda word: word == "draft-mtp"),
 }
-_FLAGS = {"-kvu": "unified", "--swa-full": "swa_full"}
+_FLAGS = {
+    "-kvu": {"unified": True}, "--swa-full": {"swa_full": True}, "-nkvo": {"kv_offload": False},
+    "--no-repack": {},
+}  # fmt: skip
+
+
+def settings_of(args: str, **known: Any) -> Settings:
+    """The words of a command line as settings; `known` is what they leave open."""
+    words = iter(args.split())
+    for word in words:
+        if word in _FLAGS:
+            known.update(_FLAGS[word])
+        else:
+            key, read = _WORDS[word]
+            known[key] = read(next(words))
+    return Settings(**known)
 
 
 class Point(msgspec.Struct):
@@ -55,15 +76,7 @@ class Point(msgspec.Struct):
         return [Device(f"CUDA{n}") for n in range(self.n_gpus)]
 
     def settings(self) -> Settings:
-        words = iter(self.args.split())
-        known: dict[str, Any] = {}
-        for word in words:
-            if word in _FLAGS:
-                known[_FLAGS[word]] = True
-            else:
-                key, read = _WORDS[word]
-                known[key] = read(next(words))
-        return Settings(**known, mtp=self.mtp)
+        return settings_of(self.args, mtp=self.mtp)
 
     def kind(self) -> str:
         """The class of plans it belongs to: each has a bound of its own."""
@@ -93,13 +106,22 @@ def oracle() -> dict[str, Any]:
     return read
 
 
+FORKS = {"tq3_4s": (46, 32, 16)}
+"""Types that only a fork has: number, and bytes per so many elements."""
+
+
+def _row_bytes(type_: str, width: int) -> int:
+    if type_ in FORKS:
+        _, block, nbytes = FORKS[type_]
+        return width // block * nbytes
+    return BY_NAME[type_].row_bytes(width)
+
+
 def header_of(metadata: dict[str, Any], tensors: list[Any]) -> Header:
     """A header as gguf-py would write it."""
     found, offset = [], 0
     for name, type_, dims in tensors:
-        nbytes = BY_NAME[type_].row_bytes(dims[0])
-        for one in dims[1:]:
-            nbytes *= one
+        nbytes = math.prod(dims[1:], start=_row_bytes(type_, dims[0]))
         found.append(Tensor(name, type_, tuple(dims), offset, nbytes))
         offset += -(-nbytes // 32) * 32
     plain: dict[str, Value] = {
@@ -128,6 +150,7 @@ def points() -> list[Point]:
     return found
 
 
+@cache
 def estimators() -> dict[tuple[str, int], Estimator]:
     return {
         (name, n): Estimator(model, [Device(f"CUDA{k}") for k in range(n)], build=BUILD)
@@ -143,20 +166,23 @@ def compared(point: Point, needs: tuple[Need, ...], host: Need) -> Iterator[tupl
     yield point.host("compute"), host
 
 
+@cache
 def table() -> str:
     """Errors of the compute buffers, per class of plan, in Markdown."""
     rows: dict[str, list[tuple[float, float, float]]] = {}
     exact = {True: 0, False: 0}
     for point in points():
-        needs, host, _ = estimators()[point.model, point.n_gpus].needs(point.settings())
-        real = [
-            (b["model"], b["context"]) for k, b in point.buffers_bytes.items() if k[-1].isdigit()
-        ]
-        if not point.mtp_context:
-            ours = [(need.weights_bytes, need.kv_bytes + need.state_bytes) for need in needs]
-            exact[ours == real] += 1
+        estimator = estimators()[point.model, point.n_gpus]
+        if point.mtp_context:
+            needs, host = estimator.predicting(point.settings())
         else:
-            continue
+            needs, host, _ = estimator.needs(point.settings())
+        real = [
+            (0 if point.mtp_context else b["model"], b["context"])  # its weights are the model's
+            for name, b in point.buffers_bytes.items() if name[-1].isdigit()
+        ]  # fmt: skip
+        ours = [(need.weights_bytes, need.kv_bytes + need.state_bytes) for need in needs]
+        exact[ours == real] += 1
         for n, (truth, need) in enumerate(compared(point, needs, host)):
             total = truth + (sum(real[n]) if n < len(real) else 0)
             off = need.compute_bytes - truth

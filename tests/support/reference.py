@@ -1,4 +1,5 @@
-"""The reference tables of docs/, made from the annotations that also check and describe documents.
+"""The tables of docs/ that are made: from the annotations that also check and describe documents,
+and from what estimates are compared with.
 
 `python tests/support/reference.py --write` renews them in place; tests/unit/test_docs.py holds
 them to what this makes. A block stands between `<!-- generated: NAME -->` and `<!-- end -->`.
@@ -9,19 +10,20 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+from support import logs, oracle
 
 from llmctl.core.config import Config
+from llmctl.core.memory.traits import TRAITS
 from llmctl.core.profile import Profile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 END = "<!-- end -->"
-BLOCKS: dict[str, tuple[str, type[msgspec.Struct]]] = {
-    "profile": ("reference/profile.md", Profile),
-    "config": ("reference/config.md", Config),
-}
 
 
 def keys(kind: type[msgspec.Struct]) -> list[msgspec.structs.FieldInfo]:
@@ -38,6 +40,16 @@ def table(kind: type[msgspec.Struct]) -> str:
     ]
     header = "| key | value | what for | default | example |\n|---|---|---|---|---|"
     return "\n".join([header, *rows])
+
+
+def guesses() -> str:
+    """The architectures whose cache is only bounded, and why."""
+    reasons: dict[str, list[str]] = {}
+    for name, traits in TRAITS.items():
+        if traits.guess:
+            reasons.setdefault(traits.guess, []).append(f"`{name}`")
+    rows = [f"| {', '.join(names)} | {why} |" for why, names in reasons.items()]
+    return "\n".join(["| architecture | why |", "|---|---|", *rows])
 
 
 def _note(field: msgspec.structs.FieldInfo) -> msgspec.Meta:
@@ -86,9 +98,18 @@ def _yaml(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+BLOCKS: dict[str, tuple[str, Callable[[], str]]] = {
+    "profile": ("reference/profile.md", lambda: table(Profile)),
+    "config": ("reference/config.md", lambda: table(Config)),
+    "guesses": ("concepts/memory.md", guesses),
+    "errors": ("concepts/memory.md", oracle.table),
+    "logs": ("concepts/memory.md", logs.table),
+}
+
+
 def block(name: str) -> str:
     """A generated block with its markers."""
-    return f"<!-- generated: {name} -->\n{table(BLOCKS[name][1])}\n{END}"
+    return f"<!-- generated: {name} -->\n{BLOCKS[name][1]()}\n{END}"
 
 
 def found(name: str, text: str) -> str | None:

@@ -79,7 +79,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 def _need(name: str, weights: int, kv: int, state: int, compute: Buffer) -> Need:
     return Need(
         name=name, weights_bytes=weights, kv_bytes=kv, state_bytes=state,
-        compute_bytes=compute.nbytes, compute_error_bytes=int(compute.nbytes * compute.error),
+        compute_bytes=compute.nbytes, compute_error_bytes=compute.error_bytes,
     )  # fmt: skip
 
 
@@ -232,13 +232,13 @@ class Estimator:
         for n in used:
             load = Load(
                 first=n == used[0],
-                only_output=where.runs[n][0] == len(self.model.layers) and n != used[0],
+                only_output=where.runs[n][0] >= self.model.trunk and n != used[0],
                 experts_lent=self._experts(settings, where, [n]),
                 layers_lent=lent if n == used[0] else (),
             )
             padding = self._paddings[n]
             buffers[n] = graph.device(load, self.borrowed[padding], padding, piped=piped)
-        return [*buffers, graph.host(piped=piped)]
+        return [*buffers, graph.host(piped=piped, partial=where.start > 0)]
 
     def _used(self, where: Placement) -> list[int]:
         return [n for n, (first, last) in enumerate(where.runs) if last > first]
@@ -270,17 +270,27 @@ class Estimator:
         shape = shape_of(self.model, settings)
         where = place(self.model, settings, self.devices)
         kv, _ = self._context(settings, shape, where, mtp=True)
-        home = where.of(len(self.model.layers))
+        output = where.of(len(self.model.layers))
+        home = where.of(len(self.model.layers) - 1)
+        home = output if home == CPU else home  # then the device fetches what it needs
         padding = HOST if home == CPU else self._paddings[home]
         graph = Graph(self.model, self.widths, settings, shape, self.era)
         piped = self._piped(settings, where)
-        own, host = graph.predicting(padding, piped=piped)
+        fetched = 0 if home == CPU else kv[CPU]
+        own, host = graph.predicting(padding, piped=piped, fetched=fetched)
         names = (*(device.name for device in self.devices), "host")
         needs = [
             _need(name, 0, kv[n], 0, own if n == home else Buffer(0, 0.0))
             for n, name in enumerate(names)
         ]
-        needs[CPU] = _need("host", 0, kv[CPU], 0, own if home == CPU else host)
+        needs[CPU] = replace(
+            _need("host", 0, kv[CPU], 0, own if home == CPU else host),
+            output_bytes=4 * self.model.n_vocab * max(1, settings.parallel),
+        )
+        if home == CPU and self.devices:  # the first device runs it all the same
+            needs[0] = _need(names[0], 0, kv[0], 0, Buffer(own.nbytes, 1.0))
+        elif home != output:
+            needs[output] = _need(names[output], 0, kv[output], 0, graph.logits())
         return tuple(needs[:-1]), needs[CPU]
 
 

@@ -6,6 +6,7 @@ from llmctl.core.gguf_types import BY_NAME
 from llmctl.core.memory.context import Shape, cache_type
 from llmctl.core.memory.model import Model
 from llmctl.core.memory.settings import Device, Settings, is_known
+from llmctl.core.memory.weights import scans
 
 GIB = 1 << 30
 _SPLIT_MODES = ("layer", "none")
@@ -16,7 +17,8 @@ def notes(
 ) -> tuple[tuple[str, ...], bool]:
     """The warnings, and whether weights and context are exact."""
     doubts = tuple(_doubts(model, settings, devices))
-    return (*doubts, *_traps(model, settings, shape), *_slots(model, settings)), not doubts
+    traps = (*_traps(model, settings, shape), *_quirks(model, settings, devices))
+    return (*doubts, *traps, *_slots(model, settings)), not doubts
 
 
 def _doubts(model: Model, settings: Settings, devices: Sequence[Device]) -> Iterable[str]:
@@ -75,6 +77,27 @@ def _traps(model: Model, settings: Settings, shape: Shape) -> Iterable[str]:
         yield (
             "This DeepSeek file is from before MLA: its cache takes 40 to 70 times what a newer"
             " conversion's does. Get a newer one."
+        )
+
+
+def _quirks(model: Model, settings: Settings, devices: Sequence[Device]) -> Iterable[str]:
+    """Steps that a device cannot do, so that each layer goes through the host (seen in 0.7.0)."""
+    without = next((one.name for one in devices if one.name.startswith("Vulkan")), None)
+    if without is None:
+        return
+    if any(scans(tensor) for tensor in model.tensors):
+        yield (
+            f"{without} does not run the recurrence of {model.architecture}: the CPU does, in each"
+            " layer. That is slow, and its compute buffers are not predicted."
+        )
+    k, layers = cache_type(settings.type_k), settings.gpu_layers
+    if settings.flash_attn or not any(one.k for one in model.layers):
+        return
+    if k.is_quantized or (layers is not None and layers <= len(model.layers)):
+        which = f"keys of {k.name}" if k.is_quantized else "keys that are in host memory"
+        yield (
+            f"Without flash attention, {without} leaves {which} to the CPU. That is slow, and its"
+            " compute buffers are not predicted."
         )
 
 

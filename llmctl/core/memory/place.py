@@ -99,6 +99,8 @@ class Loader:
         ]
         host = self._inputs + self.weights.run(HOST, 0, start, 0)
         host += self.weights.experts(HOST, start, max(start, min(moe, self.weights.units)))
+        for padding, (first, last) in zip(self.paddings, placement.runs, strict=True):
+            host += self.weights.left(padding, first, last)
         if settings.overrides:
             host = self._override(settings, placement, places, host)
         elif start == self.weights.units:
@@ -124,10 +126,10 @@ class Loader:
         for piece, where in self.weights.overridden(settings.overrides):
             origin = self._home(piece, settings, placement)
             target = self._place(where)
-            if origin == CPU:
+            if origin == CPU or not piece.on(self.paddings[origin]):
                 host -= padded(piece.tensor, HOST)
             else:
-                places[origin] -= padded(piece.tensor, self.paddings[origin])
+                places[origin] -= piece.on(self.paddings[origin])
             if (piece.name, target) in moved:
                 continue
             moved.add((piece.name, target))

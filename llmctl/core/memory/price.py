@@ -71,7 +71,7 @@ class Prices:
         """Running sums of what is no expert, and of experts, without what overrides name."""
         dense, expert = (list(one) for one in weights.prefix(padding))
         for piece, _ in weights.overridden(self.settings.overrides):
-            sums, its = expert if piece.expert else dense, padded(piece.tensor, padding)
+            sums, its = expert if piece.expert else dense, piece.on(padding)
             for unit in range(piece.unit + 1, len(sums)) if piece.unit >= 0 else ():
                 sums[unit] -= its
         return dense, expert
@@ -175,7 +175,7 @@ class Prices:
     ) -> int:
         """A device's compute buffer and its doubt. largest, last_lent: of the layers whose experts
         the host holds, that with the largest experts, and the last; -1: there are none."""
-        is_first, only_output = first == start, first == self.units - 1 and first != start
+        is_first, only_output = first == start, first >= self.model.trunk and first != start
         lent_layers = min(start, self.units - 1) if is_first else 0
         padding = self.paddings[device]
         size = self._borrowed[padding].experts[largest] if largest >= 0 else 0
@@ -195,7 +195,7 @@ class Prices:
                 tuple(range(lent_layers)),
             )  # fmt: skip
             made = self._graph.device(load, self._borrowed[padding], padding, piped=piped)
-            self._computed[key] = made.nbytes + int(made.nbytes * made.error)
+            self._computed[key] = made.nbytes + made.error_bytes
         return self._computed[key]
 
     def tail(self, device: int, last: int, *, piped: bool) -> int:
@@ -205,5 +205,5 @@ class Prices:
         key = device, piped
         if key not in self._tails:
             made, _ = self._drafting.predicting(self.paddings[device], piped=piped)
-            self._tails[key] = made.nbytes + int(made.nbytes * made.error)
+            self._tails[key] = made.nbytes + made.error_bytes
         return self._tails[key]

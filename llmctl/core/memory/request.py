@@ -18,6 +18,10 @@ _NUMBERS = {
     "-mg": "main_gpu", "--main-gpu": "main_gpu", "-ctxcp": "checkpoints",
     "--ctx-checkpoints": "checkpoints", "--swa-checkpoints": "checkpoints",
 }  # fmt: skip
+_TYPES = {
+    "-ctkd": "draft_k", "--cache-type-k-draft": "draft_k", "--spec-draft-type-k": "draft_k",
+    "-ctvd": "draft_v", "--cache-type-v-draft": "draft_v", "--spec-draft-type-v": "draft_v",
+}  # fmt: skip
 _ALL_EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
 
 
@@ -48,6 +52,8 @@ def _with_words(settings: Settings, words: Sequence[str]) -> Settings:
             settings = replace(settings, **_SWITCHES[flag])
         elif flag in _NUMBERS and value.isdigit():
             settings = replace(settings, **{_NUMBERS[flag]: int(value)})
+        elif flag in _TYPES:
+            settings = replace(settings, **{_TYPES[flag]: value})
         elif flag in ("-cram", "--cache-ram") and value.isdigit():
             settings = replace(settings, cache_ram_bytes=int(value) * MIB)
         elif flag in ("-sm", "--split-mode"):

@@ -82,10 +82,12 @@ class Device(msgspec.Struct, frozen=True):
 
 class Padding(msgspec.Struct, frozen=True):
     """How a backend lays tensors into a buffer: each begins at a multiple of `alignment`, and the
-    last row of quantized ones is filled up to a multiple of `row` elements (1: it is not)."""
+    last row of quantized ones is filled up to a multiple of `row` elements (1: it is not). scans:
+    it runs the recurrence of Mamba-1; else the CPU does, and keeps that weight (see `Weights`)."""
 
     alignment: int
     row: int = 1
+    scans: bool = True
 
     def aligned(self, nbytes: int) -> int:
         """What a tensor takes in a buffer (ggml-alloc.c: ggml_backend_alloc_ctx_tensors)."""
@@ -96,7 +98,8 @@ HOST = Padding(32)
 """ggml-backend.cpp: TENSOR_ALIGNMENT of CPU buffers."""
 _CUDA = Padding(128, 512)
 """ggml-cuda.cu: get_alignment, get_alloc_size (MATRIX_ROW_PADDING); HIP and MUSA are the same."""
-_VULKAN = Padding(64)
+_VULKAN = Padding(64, scans=False)
+"""ggml-vulkan.cpp: its SSM_SCAN is Mamba-2's alone."""
 _PADDINGS = {"CUDA": _CUDA, "ROCm": _CUDA, "MUSA": _CUDA, "SYCL": _CUDA, "Vulkan": _VULKAN}
 _METAL = Padding(32)
 

@@ -36,12 +36,16 @@ _LAZY_ARCHITECTURES = frozenset({"gemma4", "qwen4exp"})
 
 
 class Piece(msgspec.Struct, frozen=True):
-    """A tensor as it is loaded. nbytes is raw; `padded` per device padding comes from `Weights`."""
+    """A tensor as it is loaded."""
 
     name: str
     unit: int
     tensor: Tensor
     expert: bool = False
+
+    def on(self, padding: Padding) -> int:
+        """What it takes on a device of that kind; 0 where the CPU keeps it."""
+        return 0 if not padding.scans and scans(self.tensor) else padded(self.tensor, padding)
 
 
 class Weights:
@@ -66,6 +70,14 @@ class Weights:
         expert = self.prefix(padding)[1]
         return expert[last] - expert[first]
 
+    def left(self, padding: Padding, first: int, last: int) -> int:
+        """Bytes in host memory of what a device with these units cannot work on."""
+        if padding.scans:
+            return 0
+        units = range(first, last)
+        left = [one.tensor for one in self.pieces if one.unit in units and scans(one.tensor)]
+        return sum(padded(tensor, HOST) for tensor in left)
+
     def inputs(self) -> int:
         """Bytes of what always stays in host memory."""
         return sum(HOST.aligned(one.tensor.nbytes) for one in self.pieces if one.unit == INPUT)
@@ -83,9 +95,15 @@ class Weights:
             dense, expert = [0] * self.units, [0] * self.units
             for piece in self.pieces:
                 if piece.unit >= 0:
-                    (expert if piece.expert else dense)[piece.unit] += padded(piece.tensor, padding)
+                    (expert if piece.expert else dense)[piece.unit] += piece.on(padding)
             self._sums[padding] = (_running(dense), _running(expert))
         return self._sums[padding]
+
+
+def scans(tensor: Tensor) -> bool:
+    """Is it the weight of Mamba-1's recurrence? Only that decays each state of each channel by
+    itself, and has a matrix for it (models/mamba-base.cpp)."""
+    return tensor.name.endswith(".ssm_a") and len(tensor.shape) > 1 and tensor.shape[0] > 1
 
 
 def padded(tensor: Tensor, padding: Padding) -> int:

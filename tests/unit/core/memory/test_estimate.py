@@ -3,6 +3,7 @@
 import struct
 import time
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from llmctl.core.memory import (
     Era,
     Estimator,
     Model,
+    Need,
     Override,
     Settings,
     estimate,
@@ -170,6 +172,117 @@ class TestWeights:
         assert padding_of("CUDA3") == padding_of("ROCm0") == Padding(128, 512)
         assert padding_of("Vulkan0").row == padding_of("MTL0").row == 1
         assert padding_of("Novel0") == Padding(128, 512)
+
+
+def mamba() -> Model:
+    tensors: list[list[object]] = [["output.weight", "f16", [256, 1000]]]
+    for n in range(4):
+        tensors += [
+            [f"blk.{n}.ssm_a", "f32", [16, 512]],
+            [f"blk.{n}.ssm_out.weight", "f16", [512, 256]],
+        ]
+    keys = {"block_count": 4, "embedding_length": 256, "context_length": 4096, "vocab_size": 1000,
+            "ssm.conv_kernel": 4, "ssm.inner_size": 512, "ssm.state_size": 16}  # fmt: skip
+    metadata: dict[str, object] = {f"mamba.{key}": value for key, value in keys.items()}
+    return model_of(header_of({"general.architecture": "mamba", **metadata}, tensors))
+
+
+class TestWhatADeviceCannotDo:
+    """As llama.cpp 0.7.0 did on two software GPUs (tests/server/test_memory.py)."""
+
+    SCAN, OUT, HEAD = 16 * 512 * 4, 512 * 256 * 2, 256 * 1000 * 2
+
+    def weights(self, plan: Settings, *names: str) -> tuple[list[int], int]:
+        needs, host, _ = Estimator(mamba(), [Device(name) for name in names]).needs(plan)
+        return [one.weights_bytes for one in needs], host.weights_bytes
+
+    def test_the_recurrence_of_mamba_is_on_the_host_with_vulkan(self) -> None:
+        whole = self.HEAD + 4 * (self.OUT + self.SCAN)
+        assert self.weights(Settings(), "CUDA0") == ([whole], 0)
+        assert self.weights(Settings(), "Vulkan0") == ([whole - 4 * self.SCAN], 4 * self.SCAN)
+        split = Settings(tensor_split=(1, 4))
+        assert self.weights(split, "CUDA0", "Vulkan1") == (
+            [self.OUT + self.SCAN, whole - self.OUT - 4 * self.SCAN], 3 * self.SCAN,
+        )  # fmt: skip
+
+    def test_unless_an_override_puts_it_there(self) -> None:
+        here = Settings(overrides=(Override(r"blk\.1\.", "Vulkan0"),))
+        (device,), host = self.weights(here, "Vulkan0")
+        assert (device - self.HEAD - 4 * self.OUT, host) == (self.SCAN, 3 * self.SCAN)
+
+    def test_it_is_said_and_nothing_else_is_inexact(self) -> None:
+        told = estimate(mamba(), Settings(ctx=4096), [Device("Vulkan0")])
+        assert told.exact
+        assert "Vulkan0 does not run the recurrence of mamba" in told.warnings[0]
+        assert estimate(mamba(), Settings(ctx=4096), [GPU]).warnings == ()
+
+    def test_without_flash_attention_keys_may_stay_with_the_cpu(self) -> None:
+        plain = dense("llama", layers=4, kv=8)
+        for plan, words in (
+            (Settings(ctx=4096, flash_attn=False, type_k="q8_0"), "keys of q8_0 to the CPU"),
+            (Settings(ctx=4096, flash_attn=False, gpu_layers=3), "keys that are in host memory"),
+        ):
+            assert words in "".join(estimate(plain, plan, [Device("Vulkan0")]).warnings)
+            assert words not in "".join(estimate(plain, plan, [GPU]).warnings)
+
+
+class TestWhatTheHostHolds:
+    """K and V in host memory, as real servers had them."""
+
+    MODEL = dense("llama", layers=4, kv=8, vocab_size=32000)
+    LAYER = 2 * 8 * 128 * 2 * 65536
+
+    def compute(self, **more: object) -> tuple[int, int]:
+        plan = Settings(ctx=65536, gpu_layers=99)
+        plan = msgspec.structs.replace(plan, **more)
+        (device,), host, _ = Estimator(self.MODEL, [Device("Vulkan0")]).needs(plan)
+        return device.compute_bytes, host.compute_bytes
+
+    def test_is_copied_for_the_layer_that_looks_at_it(self) -> None:
+        whole, host = self.compute()
+        for more in ({"gpu_layers": 2}, {"kv_offload": False}):
+            assert self.compute(**more)[0] == pytest.approx(whole + self.LAYER, rel=0.05)
+            assert self.compute(**more)[1] == host
+        smaller = self.compute(gpu_layers=2, type_k="q8_0", type_v="q8_0")[0]
+        assert smaller == pytest.approx(whole + self.LAYER * 34 // 64, rel=0.05)
+
+    def test_is_looked_at_there_without_flash_attention(self) -> None:
+        scores = 32 * 65536 * 512 * 4
+        device, host = self.compute(flash_attn=False, kv_offload=False)
+        assert device < scores < host
+        assert self.compute(flash_attn=False)[0] > scores > self.compute(flash_attn=False)[1]
+
+    def test_whole_numbers_are_made_halves_for_flash_attention(self) -> None:
+        whole, _ = self.compute()
+        wide, _ = self.compute(type_k="f32", type_v="f32")
+        assert wide == pytest.approx(whole + self.LAYER, rel=0.05)
+
+
+class TestDrafting:
+    MODEL = models()["qwen36_27b"]
+    CELL = 4 * 256 * 2 * 2  # K and V of one layer as halves
+
+    def drafting(self, **more: object) -> tuple[list[Need], Need]:
+        plan = Settings(ctx=8192, type_k="q8_0", type_v="q8_0", mtp=True, n_draft=3)
+        plan = msgspec.structs.replace(plan, **more)
+        devices, host = Estimator(self.MODEL, TWO).predicting(plan)
+        return list(devices), host
+
+    def test_its_cache_has_types_of_its_own(self) -> None:
+        kept = [one.kv_bytes for one in self.drafting(tensor_split=(1.0, 0.0))[0]]
+        assert kept == [8192 * self.CELL, 0]
+        ours = self.drafting(tensor_split=(1.0, 0.0), draft_k="q8_0", draft_v="q8_0")[0]
+        assert ours[0].kv_bytes == 8192 * self.CELL * 34 // 64
+
+    def test_it_is_where_its_layer_is_and_its_logits_where_the_output_is(self) -> None:
+        layer, output = self.drafting(tensor_split=(65.0, 1.0))[0]
+        assert layer.kv_bytes > output.kv_bytes == 0
+        assert layer.compute_bytes > 10 * output.compute_bytes > 0
+
+    def test_a_device_with_layers_that_only_draft_works_on_the_output_alone(self) -> None:
+        plan = Settings(ctx=8192, tensor_split=(64.0, 2.0))
+        (_, second), _, _ = Estimator(self.MODEL, TWO).needs(plan)
+        assert second.compute_bytes < 2 << 20
 
 
 class TestBesides:

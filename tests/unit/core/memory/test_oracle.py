@@ -51,4 +51,4 @@ def test_the_context_is_the_one_llama_cpp_made() -> None:
 
 
 def test_the_table_for_the_documentation() -> None:
-    assert table().startswith("Weights and context equal to the byte: 160 of 160 plans.")
+    assert table().startswith("Weights and context equal to the byte: 161 of 161 plans.")
