@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any
 
-from support.oracle import header_of
+from support.oracle import FORKS, header_of
 
 from llmctl.core.gguf_types import TYPES
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _NUMBERS = {one.name: number for number, one in TYPES.items()}
+_NUMBERS |= {name: number for name, (number, _, _) in FORKS.items()}
 
 
 def _text(text: str) -> bytes:
