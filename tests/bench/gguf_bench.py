@@ -1,8 +1,9 @@
-"""What reading a model's head and pricing a plan cost, beside the `gguf` package in the same run.
+"""What reading a model's head costs, beside the `gguf` package, and pricing and making a plan.
 
 `python tests/bench/gguf_bench.py [--without-gguf]`. The files are as large as real ones and as
-empty as holes: real-shaped vocabularies and tensor lists, no weights. Best of several; the package
-gets one try, since it takes seconds.
+empty as holes: real-shaped vocabularies and tensor lists, no weights. Best of several, since
+machines are noisy; the package gets one try, since it takes seconds. MiB are what a process grows
+by at most while it reads.
 """
 
 import contextlib
@@ -80,7 +81,7 @@ def write(path: Path, name: str, tokens: int, merges: int) -> None:
     os.truncate(path, len(head) + 32 + tensors[-1].offset + tensors[-1].nbytes)
 
 
-def best(work: Callable[[], object], times: int = 7) -> float:
+def best(work: Callable[[], object], times: int = 15) -> float:
     """Milliseconds of the fastest try."""
     tries = []
     for _ in range(times):
@@ -122,16 +123,45 @@ def by_the_package(path: Path) -> object:
     return reader
 
 
+def cost(work: Callable[[], object]) -> tuple[float, float]:
+    """Milliseconds, and MiB that a child of this process takes more at its peak, the file's pages
+    included."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+        before = status("VmRSS")
+        took = best(work, 1)
+        os.write(writing, f"{took} {(status('VmHWM') - before) / 1024}".encode())
+        os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    took, grown = map(float, os.read(reading, 64).split())
+    os.close(reading)
+    return took, grown
+
+
+def status(key: str) -> int:
+    """KiB of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith(f"{key}:")))
+
+
 def measure(directory: Path, *, package: bool) -> None:
-    print(f"{'file':14} {'ours':>9} {'promised':>9} {'in pieces':>10} {'gguf':>10} {'ratio':>7}")
+    print(
+        f"{'file':14} {'ours':>9} {'promised':>9} {'in pieces':>10} {'grows by':>9}"
+        f" {'gguf':>9} {'grows by':>9} {'ratio':>7}"
+    )
     for title, (name, tokens, merges, promised) in FILES.items():
         path = directory / f"{name}.gguf"
         write(path, name, tokens, merges)
         ours = best(partial(parse, path))
         pieces = best(partial(by_pieces, path), 3)
-        theirs = best(partial(by_the_package, path), 1) if package else float("nan")
+        nothing = (float("nan"), float("nan"))
+        theirs, grown = cost(partial(by_the_package, path)) if package else nothing
         print(
-            f"{title:14} {ours:6.1f} ms {promised:6} ms {pieces:7.1f} ms {theirs:7.0f} ms"
+            f"{title:14} {ours:6.1f} ms {promised:6} ms {pieces:7.1f} ms"
+            f" {cost(partial(parse, path))[1]:5.1f} MiB {theirs:6.0f} ms {grown:5.0f} MiB"
             f" {theirs / ours:6.0f}x"
         )
         path.unlink()
@@ -142,7 +172,7 @@ def price() -> None:
     for name in ("qwen3_30b", "gptoss120", "gemma3_27b", "llama33_70b"):
         model = models()[name]
         estimator = Estimator(model, devices)
-        first = best(partial(estimate, model, PLAN, devices))
+        first = best(partial(estimate, model, PLAN, devices), 30)
         again = best(partial(estimator.estimate, PLAN), 50)
         search = best(partial(estimator.needs, PLAN), 50)
         print(
@@ -151,16 +181,20 @@ def price() -> None:
         )
 
 
-def plans() -> None:
-    """Whole plans, from nothing but the model: what a command waits for. 0.1 s was promised."""
-    big = qwen3moe_235b("q4_K")
-    asked = {"ctx 32768": Wanted(ctx=32768), "ctx auto": Wanted()}
-    for sizes in ((24, 24, 24, 24), (24, 20, 16, 12), (48, 48, 48, 48)):
-        rooms = [Room(f"CUDA{n}", one << 30, one << 30) for n, one in enumerate(sizes)]
-        planner = Planner(big, rooms, None)
-        for title, wanted in asked.items():
-            taken = best(partial(planner.plan, wanted))
-            print(f"94 layers on {sizes} GiB, {title}: plan {taken:.0f} ms")
+def plan() -> None:
+    """94 layers on four GPUs: everything fits; experts must go, evenly and not; a context is asked
+    for; and on cards of all sizes."""
+    model = qwen3moe_235b("q4_K")
+    for sizes in ((48, 48, 48, 48), (24, 24, 24, 24), (32, 24, 16, 12), (12, 12, 12, 12)):
+        rooms = [Room(f"CUDA{n}", size << 30, size << 30) for n, size in enumerate(sizes)]
+        planner = Planner(model, rooms, None)
+        times = []
+        for ctx in (None, 32768):
+            found = planner.plan(Wanted(ctx=ctx))
+            told = f"ctx {found.settings.ctx}, {found.moved_layers} layers moved"
+            told = told if found.fits else "does not fit"
+            times.append(f"{best(partial(planner.plan, Wanted(ctx=ctx)), 5):6.1f} ms ({told})")
+        print(f"{'+'.join(map(str, sizes)):12} GiB, ctx auto {times[0]}, given {times[1]}")
 
 
 def make(name: str) -> object:
@@ -172,7 +206,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         measure(Path(directory), package="--without-gguf" not in sys.argv)
     price()
-    plans()
+    plan()
 
 
 if __name__ == "__main__":
