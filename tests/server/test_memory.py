@@ -19,7 +19,9 @@ from llmctl.core.gguf import read_buffer
 from llmctl.core.memory import Device, Draft, Estimator, Need, Settings, model_of
 from llmctl.core.memory.context import shape_of
 from llmctl.core.memory.place import place
-from llmctl.core.memory.planner import NO_PIPELINE
+from llmctl.core.memory.planner import NO_PIPELINE, Planner
+from llmctl.core.memory.request import words_of
+from llmctl.core.memory.wanted import Room, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,18 +130,6 @@ class Run:
         )  # fmt: skip
         self.main = self.printed.contexts[0]
 
-    def unmasked(self, device: str) -> int:
-        """Bytes that the estimate is too high by: it counts the masks of both kinds of layers on
-        each device, be there layers of one kind only."""
-        model, names = self.estimator.model, [one.name for one in self.estimator.devices]
-        if device not in names or not model.has_swa:
-            return 0
-        run = place(model, self.settings, self.estimator.devices).runs[names.index(device)]
-        if not all(layer.is_swa for layer in model.layers[slice(*run)]):
-            return 0
-        shape = shape_of(model, self.settings)
-        return shape.ubatch * shape.cells * (2 if self.settings.flash_attn else 4)
-
     def lines(self) -> Iterator[Line]:
         """Everything that is printed."""
         told = self.estimator.estimate(self.settings)
@@ -151,7 +141,11 @@ class Run:
             where = need.name
             printed = self.printed.weights.on("model", where)
             yield Line("weights", where, need.weights_bytes / MIB, printed)
-            doubt = need.compute_error_bytes - own.compute_error_bytes + self.unmasked(where)
+            doubt = (
+                need.compute_error_bytes
+                - own.compute_error_bytes
+                + unmasked(self.estimator, self.settings, where)
+            )
             yield from context(need, self.main, doubt if computed else None)
             if self.settings.mtp:
                 error = own.compute_error_bytes if computed else None
@@ -159,6 +153,19 @@ class Run:
         # It grows when what was drafted is verified for the first time.
         output = told.host.output_bytes / (1 + self.settings.n_draft) / MIB
         yield Line("output", "host", output, self.main.on("output", "host"))
+
+
+def unmasked(estimator: Estimator, settings: Settings, device: str) -> int:
+    """Bytes that the estimate is too high by: it counts the masks of both kinds of layers on each
+    device, be there layers of one kind only."""
+    model, names = estimator.model, [one.name for one in estimator.devices]
+    if device not in names or not model.has_swa:
+        return 0
+    run = place(model, settings, estimator.devices).runs[names.index(device)]
+    if not all(layer.is_swa for layer in model.layers[slice(*run)]):
+        return 0
+    shape = shape_of(model, settings)
+    return shape.ubatch * shape.cells * (2 if settings.flash_attn else 4)
 
 
 def context(need: Need, printed: Context, doubt: int | None) -> Iterator[Line]:
@@ -183,6 +190,30 @@ def test_on_the_cpu(llama_server: str, tiny_models: Path, row: Row) -> None:
 @pytest.mark.parametrize("row", pairwise(ON_GPUS, allowed), ids=name_of)
 def test_on_gpus(vulkan_server: str, tiny_models: Path, row: Row) -> None:
     check(vulkan_server, tiny_models, row, int(row["devices"]))
+
+
+@pytest.mark.parametrize("sizes", [(400, 400), (42, 30), (40, 14), (24, 24), (16, 16), (60, 10)])
+@pytest.mark.parametrize("name", ["qwen3moe-script", "gptoss-script", "gemma3-script"])
+def test_a_plan_is_taken_and_fits(
+    vulkan_server: str, tiny_models: Path, name: str, sizes: tuple[int, int]
+) -> None:
+    """From a whole model with pipeline copies to experts and layers on the host."""
+    path = tiny_models / f"{name}.gguf"
+    rooms = [Room(f"Vulkan{n}", size * MIB, size * MIB) for n, size in enumerate(sizes)]
+    planner = Planner(model_of(read_buffer(path.read_bytes())), rooms, None, build=BUILD)
+    plan = planner.plan(Wanted(ctx=8192, settings=Settings(parallel=2)))
+    assert plan.fits
+    printed = started(vulkan_server, ["-m", str(path), *words_of(plan)])
+    (main,) = printed.contexts
+    for need, size in zip(plan.estimate.devices, sizes, strict=True):
+        where = need.name
+        doubt = need.compute_error_bytes + unmasked(planner.estimator, plan.settings, where)
+        weights = Line(
+            "weights", where, need.weights_bytes / MIB, printed.weights.on("model", where)
+        )
+        lines = [weights, *context(need, main, doubt)]
+        assert [one for one in lines if one.differs] == []
+        assert sum(one.printed for one in lines) <= size
 
 
 class TestWithoutThePipeline:
