@@ -275,8 +275,7 @@ class Estimator:
         home = output if home == CPU else home  # then the device fetches what it needs
         padding = HOST if home == CPU else self._paddings[home]
         graph = Graph(self.model, self.widths, settings, shape, self.era)
-        piped = self._piped(settings, where)
-        fetched = 0 if home == CPU else kv[CPU]
+        fetched, piped = 0 if home == CPU else kv[CPU], self._piped(settings, where)
         own, host = graph.predicting(padding, piped=piped, fetched=fetched)
         names = (*(device.name for device in self.devices), "host")
         needs = [

@@ -150,7 +150,7 @@ class Prices:
         """What compute takes for a run from `first`, by what the host may hold. There is one for
         each size of experts and, with a window on some layers, for lending only before the first
         layer of the other kind; those that another one covers are left out."""
-        only_output, early = first == self.units - 1, first < self._mixed_from < self.units
+        only_output, early = first >= self.model.trunk, first < self._mixed_from < self.units
         padding, is_first = self.paddings[device], first == start
         key = (padding, is_first, only_output, early, start if is_first else 0)
         if key not in self._caps:
@@ -180,15 +180,8 @@ class Prices:
         padding = self.paddings[device]
         size = self._borrowed[padding].experts[largest] if largest >= 0 else 0
         mixed = last_lent >= self._mixed_from
-        key = (
-            padding,
-            is_first,
-            only_output,
-            piped,
-            size if largest >= 0 else -1,
-            mixed,
-            lent_layers,
-        )
+        lends = size if largest >= 0 else -1
+        key = (padding, is_first, only_output, piped, lends, mixed, lent_layers)
         if key not in self._computed:
             load = Load(
                 is_first, only_output, (largest, last_lent) if largest >= 0 else (),

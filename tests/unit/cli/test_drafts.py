@@ -164,12 +164,11 @@ def test_what_does_not_fit_with_a_draft_would_without(big: CommandLine) -> None:
     put(big, "named-Q4_K_M", layers=40)
     path = str(big.home / "models/named-Q4_K_M.gguf")
     need = big("plan", path, *ONE, "--ctx", "4096", "--json").json
-    one, host = need["devices"][0], need["host"]["total_need_bytes"]
-    most = one["total_need_bytes"] + one["compute_error_bytes"]
-    tight = (
-        *("--device", f"CUDA0:{1 << 40}:{most + (1 << 20)}"),
-        *("--device", f"RAM:{1 << 40}:{host * 11 // 10}"),
+    most, host = (
+        one["total_need_bytes"] + one["compute_error_bytes"] + (1 << 20)
+        for one in (need["devices"][0], need["host"])
     )
+    tight = ("--device", f"CUDA0:{1 << 40}:{most}", "--device", f"RAM:{1 << 40}:{host}")
     said = big("plan", "named", *tight, "--json")
     assert said.status == 4
     assert said.json["remedies"][0] == "draft: off"
