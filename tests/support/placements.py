@@ -37,7 +37,8 @@ def cases(draw: st.DrawFn) -> tuple[Model, list[Room]]:
     there = [
         Room(name, one * MIB, one * MIB) for name, one in zip(names, sizes, strict=False)
     ]  # fmt: skip
-    return moe(layers=layers, gates=gates, window=draw(st.booleans())), there
+    made = moe(layers=layers, gates=gates, window=draw(st.booleans()), mtp=draw(st.integers(0, 1)))
+    return made, there
 
 
 def tightest(model: Model, there: list[Room], wanted: Settings) -> int:
@@ -50,23 +51,23 @@ def tightest(model: Model, there: list[Room], wanted: Settings) -> int:
     )  # fmt: skip
 
 
-def with_moved(model: Model, there: list[Room], ctx: int, moved: tuple[int, ...]) -> int:
+def with_moved(model: Model, there: list[Room], asked: Settings, moved: tuple[int, ...]) -> int:
     """The most that can be left on the fullest device with these layers' experts on the CPU."""
     ways = [(expert_override(moved),)] if moved else [(), (NO_PIPELINE,)]
     return max(
-        tightest(model, there, Settings(ctx=ctx, tensor_split=split, overrides=way))
+        tightest(model, there, replace(asked, tensor_split=split, overrides=way))
         for way in ways
         for split in splits(len(model.layers) + 1, len(there))
     )
 
 
-def by_trying(model: Model, there: list[Room], ctx: int) -> tuple[int, int] | None:
+def by_trying(model: Model, there: list[Room], asked: Settings) -> tuple[int, int] | None:
     """The fewest layers whose experts have to go to the CPU, of all there are; and the bytes that
     are then left on the fullest device, at best."""
-    layers = range(len(model.layers))
-    for count in range(len(model.layers) + 1):
+    layers = range(len(model.layers) if asked.mtp else model.trunk)
+    for count in range(len(layers) + 1):
         sets = itertools.combinations(layers, count)
-        room = max(with_moved(model, there, ctx, one) for one in sets)
+        room = max(with_moved(model, there, asked, one) for one in sets)
         if room >= 0:
             return count, room
     return None

@@ -79,10 +79,13 @@ def dense(architecture: str, *, layers: int, kv: int, head: int = 128, **more: A
     return shape(architecture, **{**keys, **more})
 
 
-def moe(*, layers: int, gates: Sequence[int] | None = None, window: bool = False) -> Model:
+def moe(
+    *, layers: int, gates: Sequence[int] | None = None, window: bool = False, mtp: int = 0
+) -> Model:
     """A small mixture of experts: about 60 MiB of experts and 1 MiB of the rest per layer. gates:
     of how many experts each layer's first tensor is made, so that layers differ; else there is one
-    more in each. window: every other layer has a sliding one."""
+    more in each. window: every other layer has a sliding one. mtp: so many of the layers, at the
+    end, only predict."""
     e, ff, experts, vocab = 512, 1024, 20, 4096
     tensors: list[Any] = [
         [f"{name}.weight", "f16", [e, vocab]] for name in ("token_embd", "output")
@@ -100,6 +103,8 @@ def moe(*, layers: int, gates: Sequence[int] | None = None, window: bool = False
         "attention.value_length": 128, "expert_count": experts, "expert_used_count": 2,
         "expert_feed_forward_length": ff, "vocab_size": vocab,
     }  # fmt: skip
+    if mtp:
+        keys["nextn_predict_layers"] = mtp
     name = "gpt-oss" if window else "qwen3moe"
     if window:
         keys["attention.sliding_window"] = 512

@@ -91,8 +91,10 @@ class Moves:
         if rope := prices.rope[device]:
             for n in range(len(spares)):
                 spares[n] -= rope if roped[first + n + 1] > roped[first] else 0
-        if spares:
-            spares[-1] -= prices.tail(device, prices.units, piped=False)
+        for last in range(max(first + 1, prices.units - 1), prices.units + 1):
+            spares[last - first - 1] -= prices.tail(
+                device, first, last, start=self._start, piped=False
+            )  # fmt: skip
         return spares
 
     def _tries(self, first: int, last: int) -> list[_Try]:

@@ -9,7 +9,7 @@ from itertools import accumulate, pairwise
 
 import msgspec
 
-from llmctl.core.memory.compute import Graph, Load
+from llmctl.core.memory.compute import Buffer, Graph, Load
 from llmctl.core.memory.context import Shape, Sizer, shape_of
 from llmctl.core.memory.estimate import Estimator
 from llmctl.core.memory.settings import HOST, Padding, Settings, padding_of
@@ -43,6 +43,8 @@ class Prices:
         shape = shape_of(self.model, settings)
         graph = Graph(self.model, estimator.widths, settings, shape, estimator.era)
         self._drafting = graph.of(settings.drafting)
+        self.predicts = bool(settings.mtp and self.model.n_mtp)
+        self._hosted = self._predicted(shape)
         weights = estimator.loader(mtp=settings.mtp).weights
         self._graph, self._borrowed = graph, estimator.borrowed
         self.taken = [0] * len(self.paddings)
@@ -65,7 +67,7 @@ class Prices:
         self._caps: dict[tuple[Padding, bool, bool, bool, int], tuple[Cap, ...]] = {}
         kinds = [layer.is_swa for layer in self.model.layers]
         self._mixed_from = next((n for n, one in enumerate(kinds) if one != kinds[0]), self.units)
-        self._tails: dict[tuple[int, bool], int] = {}
+        self._tails: dict[tuple[int, bool, int], int] = {}
 
     def _sums(self, weights: Weights, padding: Padding) -> tuple[list[int], list[int]]:
         """Running sums of what is no expert, and of experts, without what overrides name."""
@@ -77,12 +79,14 @@ class Prices:
         return dense, expert
 
     def _take(self, weights: Weights, names: list[str]) -> None:
-        """What overrides put on a device is there wherever the units go; experts that they put on
-        the host are lent."""
+        """What overrides put on a device is there wherever the units go, a tied embedding once;
+        experts that they put on the host are lent."""
+        taken: set[tuple[str, str]] = set()
         for piece, where in weights.overridden(self.settings.overrides):
             if piece.expert:
                 self._said[piece.unit] = where == "CPU"
-            if where in names:
+            if where in names and (piece.name, where) not in taken:
+                taken.add((piece.name, where))
                 home = names.index(where)
                 self.taken[home] += padded(piece.tensor, self.paddings[home])
 
@@ -99,6 +103,12 @@ class Prices:
                 if layer.mtp and self.settings.mtp:
                     each[number] += drafting.layer(layer).kv
         return [0, *accumulate(each)]
+
+    def _predicted(self, shape: Shape) -> list[int]:
+        """Running sums of what the MTP context keeps, in host memory."""
+        sizer = Sizer(self.model, self.settings.drafting, shape, HOST)
+        layers = self.model.layers if self.predicts else ()
+        return [0, *accumulate(sizer.layer(one).kv if one.mtp else 0 for one in layers)]
 
     @staticmethod
     def _added(one: list[int], other: list[int]) -> list[int]:
@@ -128,12 +138,16 @@ class Prices:
         return (
             weights
             + self.compute(device, first, start, largest, lent[-1] if lent else -1, piped=piped)
-            + self.tail(device, last, piped=piped)
+            + self.tail(device, first, last, start=start, piped=piped)
         )  # fmt: skip
 
     def idle(self) -> int:
-        """The first device's compute buffer where all layers are on the host: it works for it."""
-        return self.compute(0, self.units, self.units, -1, -1, piped=False)
+        """The first device's compute buffers where all layers are on the host: it works for it."""
+        alone = self.compute(0, self.units, self.units, -1, -1, piped=False)
+        if not self.predicts:
+            return alone
+        own, _ = self._drafting.predicting(HOST, piped=False)
+        return alone + self._most(Buffer(own.nbytes, 1.0))
 
     def weights(self, device: int, first: int, last: int) -> int:
         """Weights, K/V and state of a run."""
@@ -188,15 +202,29 @@ class Prices:
                 tuple(range(lent_layers)),
             )  # fmt: skip
             made = self._graph.device(load, self._borrowed[padding], padding, piped=piped)
-            self._computed[key] = made.nbytes + made.error_bytes
+            self._computed[key] = self._most(made)
         return self._computed[key]
 
-    def tail(self, device: int, last: int, *, piped: bool) -> int:
-        """What the MTP context adds where the output is: its compute buffer."""
-        if last < self.units or not self.settings.mtp or not self.model.n_mtp:
+    def tail(self, device: int, first: int, last: int, *, start: int, piped: bool) -> int:
+        """What the MTP context adds to a run (see Estimator.predicting): its compute buffer to that
+        with the last MTP layer, or to that with the output if the host has the layer; to one with
+        the output alone, its logits."""
+        if last < self.units - 1 or first >= last or not self.predicts:
             return 0
-        key = device, piped
+        if first == self.units - 1 > start:
+            return self._most(self._drafting.logits())
+        key = device, piped, self._fetched(start)
         if key not in self._tails:
-            made, _ = self._drafting.predicting(self.paddings[device], piped=piped)
-            self._tails[key] = made.nbytes + made.error_bytes
+            made, _ = self._drafting.predicting(
+                self.paddings[device], piped=piped, fetched=key[2]
+            )  # fmt: skip
+            self._tails[key] = self._most(made)
         return self._tails[key]
+
+    def _fetched(self, start: int) -> int:
+        """Bytes of the MTP context's K and V that the host holds."""
+        return self._hosted[min(start, self.units - 1) if self.settings.kv_offload else -1]
+
+    @staticmethod
+    def _most(buffer: Buffer) -> int:
+        return buffer.nbytes + buffer.error_bytes

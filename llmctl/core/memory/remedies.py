@@ -242,16 +242,22 @@ class _Remedies:
             yield Change("ubatch", str(made.ubatch), max(1, times) * _HALF_UBATCH)
 
     def lacking(self) -> str:
-        """How much memory there would have to be, with everything open."""
+        """How much memory there would have to be, with everything open: of what lacks the least in
+        the tenths that are said, the nearest to what was asked."""
         plans = [(one, self._plan(one)) for one in self._opened()]
-        changed, plan = min(plans, key=lambda pair: sum(pair[1].lacking))
-        names = (*(room.name for room in plan.rooms), "RAM")
+        said = [(_tenths(plan), self._said(changed, plan)) for changed, plan in plans]
+        tenths, remedy = min(said, key=lambda one: (sum(one[0]), one[1].loss))
+        names = (*(room.name for room in self._planner.rooms), "RAM")
         lacks = (
-            f"{name}: {-(-lack // _TENTH) / 10:.1f} GiB more"
-            for name, lack in zip(names, plan.lacking, strict=True) if lack
+            f"{name}: {lack / 10:.1f} GiB more"
+            for name, lack in zip(names, tenths, strict=True) if lack
         )  # fmt: skip
-        remedy = self._said(changed, plan)
         return ", ".join((*lacks, *([str(remedy)] if remedy.changes else [])))
+
+
+def _tenths(plan: Plan) -> tuple[int, ...]:
+    """What each device and the host lacks, in tenths of a GiB that are enough."""
+    return tuple(-(-one // _TENTH) for one in plan.lacking)
 
 
 def _halves(now: int, least: int) -> Iterator[int]:

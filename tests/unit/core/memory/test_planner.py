@@ -37,6 +37,7 @@ from llmctl.core.memory.wanted import Plan, Room, Wanted, most
 
 GIB = 1 << 30
 EXPERTS_AWAY = Override(r"blk\.(2|4)\.ffn_(up|down|gate|gate_up)_exps", "CUDA1")
+WORDS_AWAY = Override(r"^token_embd\.weight$", "CUDA1")
 Q4: dict[str, Any] = {"type_k": "q4_0", "type_v": "q4_0"}
 
 
@@ -61,29 +62,37 @@ def left(found: Plan) -> list[float]:
 
 
 @given(st.sampled_from(sorted(models())), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_prices_are_those_of_the_estimator(name: str, data: st.DataObject) -> None:
     model = models()[name]
     units = len(model.layers) + 1
-    kv = data.draw(st.sampled_from(["f16", "q8_0"]))
+    kv = data.draw(st.sampled_from(["f16", "q8_0", "f32"]))
     devices = [Device("CUDA0"), Device("Vulkan0"), Device("CUDA1")]
-    start = data.draw(st.sampled_from([0, 0, 1, units // 2]))
-    cuts = sorted(data.draw(st.lists(st.integers(start, units), min_size=2, max_size=2)))
+    start = data.draw(st.sampled_from([0, 0, 0, 1, units // 2, units - 2, units - 1, units]))
+    near = st.integers(start, units) | st.sampled_from([max(start, units - 1), units])
+    cuts = sorted(data.draw(st.lists(near, min_size=2, max_size=2)))
     ends = (*cuts, units)
     moe_ = data.draw(st.sampled_from([0, 1, units // 3, units]))
     counts = tuple(b - a for a, b in itertools.pairwise((start, *ends)))
-    overrides = data.draw(st.sampled_from([(), (expert_override([1, 3]),), (EXPERTS_AWAY,)]))
+    overrides = data.draw(
+        st.sampled_from([(), (expert_override([1, 3]),), (EXPERTS_AWAY,), (WORDS_AWAY,)])
+    )
     wanted = Settings(
         ctx=4096 * data.draw(st.integers(1, 8)), gpu_layers=units - start, tensor_split=counts,
         n_cpu_moe=moe_, type_k=kv, type_v=kv, mtp=data.draw(st.booleans()), overrides=overrides,
+        n_draft=data.draw(st.sampled_from([0, 3])),
+        kv_offload=data.draw(st.sampled_from([True, True, False])),
+        flash_attn=kv == "q8_0" or data.draw(st.booleans()),
+        ubatch=data.draw(st.sampled_from([16, 512])),
     )  # fmt: skip
     estimator = Estimator(model, devices, build=BUILD)
     prices = Prices(estimator, wanted)
-    piped = start == 0 and moe_ == 0 and not overrides
+    piped = start == 0 and moe_ == 0 and not overrides and wanted.kv_offload
     quick = [
         prices.taken[n] + prices.run(n, first, last, moe_, start=start, piped=piped)
         for n, (first, last) in enumerate(itertools.pairwise((start, *ends)))
     ]
+    quick[0] += prices.idle() if start == units else 0
     slow = [most(need) for need in estimator.needs(wanted)[0]]
     assert all(abs(a - b) <= 2 for a, b in zip(quick, slow, strict=True))  # rounding of doubts
 
@@ -101,8 +110,10 @@ def fitting(model: Model, sizes: list[Room], wanted: Settings) -> bool:
 @settings(max_examples=60, deadline=None)
 def test_no_plan_keeps_more_experts_on_the_devices(case: tuple[Model, list[Room]]) -> None:
     model, there = case
-    found = Planner(model, there, None, build=BUILD).plan(Wanted(ctx=2048, all_layers=True))
-    best = by_trying(model, there, 2048)
+    asked = Settings(ctx=2048, mtp=model.n_mtp > 0)
+    wanted = Wanted(settings=asked, ctx=2048, all_layers=True)
+    found = Planner(model, there, None, build=BUILD).plan(wanted)
+    best = by_trying(model, there, asked)
     assert found.fits == (best is not None)
     if best is not None:
         assert found.moved_layers == best[0]
@@ -117,15 +128,16 @@ def test_none_does_with_a_split_that_is_given(
 ) -> None:
     model, there = case
     split = data.draw(st.sampled_from(splits(len(model.layers) + 1, len(there))))
-    asked = Wanted(ctx=2048, all_layers=True, tensor_split=split)
-    found = Planner(model, there, None, build=BUILD).plan(asked)
+    asked = Settings(ctx=2048, tensor_split=split, mtp=model.n_mtp > 0)
+    wanted = Wanted(settings=asked, ctx=2048, all_layers=True, tensor_split=split)
+    found = Planner(model, there, None, build=BUILD).plan(wanted)
     fewest = next(
         (
             count
             for count in range(len(model.layers) + 1)
             for moved in itertools.combinations(range(len(model.layers)), count)
             for way in ([(expert_override(moved),)] if moved else [(), (NO_PIPELINE,)])
-            if fitting(model, there, Settings(ctx=2048, tensor_split=split, overrides=way))
+            if fitting(model, there, replace(asked, overrides=way))
         ),
         None,
     )
@@ -175,7 +187,7 @@ def test_the_highest_floor_is_reached_as_well_as_can_be_and_then_all_context(
 ) -> None:
     model, there = case
     memory = Room("RAM", GIB, GIB)
-    asked = Settings(parallel=parallel, unified=unified)
+    asked = Settings(parallel=parallel, unified=unified, mtp=model.n_mtp > 0)
     found = Planner(model, there, memory, build=BUILD).plan(Wanted(settings=asked))
     step = 256 if unified else 256 * parallel
     top = model.n_ctx_train * (1 if unified else parallel)
@@ -228,12 +240,13 @@ def test_more_memory_is_never_worse(
             one, total_bytes=one.total_bytes + more * MIB, free_bytes=one.free_bytes + more * MIB
         )
 
-    before = Planner(model, there, memory, build=BUILD).plan(Wanted())
+    wanted = Wanted(settings=Settings(mtp=model.n_mtp > 0))
+    before = Planner(model, there, memory, build=BUILD).plan(wanted)
     if host:
         memory = larger(memory)
     else:
         there = [*there[:-1], larger(there[-1])]
-    after = Planner(model, there, memory, build=BUILD).plan(Wanted())
+    after = Planner(model, there, memory, build=BUILD).plan(wanted)
     assert after.fits or not before.fits
     if before.fits:
         assert worth(model, after) >= worth(model, before)

@@ -11,7 +11,7 @@ from support.shapes import moe
 
 from llmctl.core.memory import Model, Settings
 from llmctl.core.memory.advice import advised, shortage
-from llmctl.core.memory.planner import LEAST_CTX, Planner
+from llmctl.core.memory.planner import Planner
 from llmctl.core.memory.wanted import Room, Wanted
 
 GIB, MIB = 1 << 30, 1 << 20
@@ -26,8 +26,10 @@ def planner(model: Model, sizes: list[int], ram: int | None) -> Planner:
 
 
 def typed(wanted: Wanted, remedy: str) -> Wanted:
-    """As a profile with these keys would have it."""
+    """As a profile with these keys would have it, and the memory that is said to be lacking."""
     for part in remedy.split(", "):
+        if part.endswith(" GiB more"):
+            continue
         key, _, value = part.partition(": ")
         number = None if value == "auto" else int(value) if value.isdigit() else value
         more: dict[str, Any] = {key: number}
@@ -92,7 +94,7 @@ def test_every_remedy_fits_when_it_is_typed(case: tuple[Planner, Wanted]) -> Non
             assert made.plan(typed(asked, remedy)).fits, remedy
         else:
             assert len(found.remedies) == 1
-            assert with_more(made, remedy).plan(Wanted(settings=least(asked.settings))).fits
+            assert with_more(made, remedy).plan(typed(asked, remedy)).fits, remedy
 
 
 @given(requests())
@@ -145,11 +147,15 @@ def test_what_is_too_big_for_the_box_is_told_how_much_is_lacking() -> None:
     made = planner(models()["llama33_70b"], [8192], 16384)
     (said,) = advised(made, Wanted(ctx=32768)).remedies
     assert said.startswith("RAM: ")
-    assert with_more(made, said).plan(Wanted(ctx=LEAST_CTX, settings=q4_alone())).fits
+    assert with_more(made, said).plan(typed(Wanted(ctx=32768), said)).fits
+    assert not with_more(made, said).plan(Wanted(ctx=32768)).fits
 
 
-def q4_alone() -> Settings:
-    return Settings(type_k="q4_0", type_v="q4_0", ubatch=128)
+def test_types_of_k_and_v_that_save_no_tenth_of_what_is_lacking_are_not_said() -> None:
+    """Of a small model, K and V hardly count: those asked for stay."""
+    (said,) = advised(planner(moe(layers=6), [], 50), Wanted()).remedies
+    assert said.startswith("RAM: 0.")
+    assert "kv: " not in said
 
 
 def test_a_device_without_memory_is_told_what_it_lacks() -> None:
