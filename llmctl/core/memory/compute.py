@@ -137,7 +137,7 @@ class Graph:
             sizes.append(self._copies(padding))
         else:
             scores = max(self._model.heads) * self._shape.cells * self.token
-            width = self._base * e + self._mla_width(last=0) if w.mla else w.attending(self._base)
+            width = self._base * e + w.queries() if w.mla else w.attending(self._base)
             sizes.append(scores + width * self.token)
         return max(sizes) + self.mask + self.small
 
@@ -148,9 +148,12 @@ class Graph:
         w, cells = self._w, self._shape.cells * self._shape.streams
         copy = 2 * w.kv * cells
         if w.mla:
-            width = max(18 * w.embedding, self._base * w.embedding + self._mla_width(last=w.mla[2]))
-            if copy > _COPY_MATTERS:
-                width = max(width, self._mla_width(last=w.mla[2] + w.mla[3]))
+            heads, cached, _, rank = w.mla
+            width = self._base * w.embedding + w.queries()
+            result = heads * rank * self.token
+            if result + copy <= w.queries() * self.token - heads * cached * self.token:
+                return width * self.token  # it fits where the queries were projected
+            width += heads * rank
         elif w.gated:
             width = self._base * w.embedding + 51 * w.attention // 10
         elif self._model.architecture == "gemma4":

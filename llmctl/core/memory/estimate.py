@@ -19,7 +19,7 @@ from llmctl.core.memory.context import Shape, Sizer, shape_of
 from llmctl.core.memory.model import Model
 from llmctl.core.memory.notes import notes, ram_notes
 from llmctl.core.memory.place import CPU, Loader, Placement, place
-from llmctl.core.memory.settings import HOST, Device, Era, Settings, padding_of
+from llmctl.core.memory.settings import CUDA, HOST, Device, Era, Settings, padding_of
 from llmctl.core.memory.weights import Weights
 from llmctl.core.memory.widths import borrowed_of, widths_of
 
@@ -170,7 +170,9 @@ class Estimator:
     def loader(self, *, mtp: bool) -> Loader:
         """The tensors that are loaded, with or without those of the MTP layers."""
         if mtp not in self._loaders:
-            self._loaders[mtp] = Loader(Weights(self.model, mtp=mtp), self.devices)
+            cuda = all(one.row == CUDA.row for one in self._paddings)
+            weights = Weights(self.model, mtp=mtp, cuda=cuda and bool(self.devices))
+            self._loaders[mtp] = Loader(weights, self.devices)
         return self._loaders[mtp]
 
     def checkpoints(self, settings: Settings, shape: Shape) -> int:

@@ -59,6 +59,8 @@ class Model(msgspec.Struct, frozen=True, dict=True):
     v_max: int
     index_v_max: int
     missing_bytes: int = 0
+    ssm_state: int = 0
+    ssm_inner: int = 0
 
     @property
     def has_state(self) -> bool:
@@ -89,7 +91,8 @@ def model_of(header: Header) -> Model:
         keys.number("expert_used_count"), raw.window, raw.is_mla,
         keys.number("attention.kv_lora_rank"), keys.number("attention.key_length_mla"),
         keys.has("rope.dimension_sections"), max(raw.v(n) for n in range(count)),
-        raw.dims[1], header.missing_bytes,
+        raw.dims[1], header.missing_bytes, keys.number("ssm.state_size"),
+        keys.number("ssm.inner_size"),
     )  # fmt: skip
 
 

@@ -41,13 +41,27 @@ class Widths(msgspec.Struct, frozen=True):
         if self.ff > e:
             steps.append(base * e + 3 * self.ff)
         if used:
-            steps += [(2 * used + base + 1) * e, base * e + 3 * used * self.ff_expert]
+            steps.append(base * e + self.experts(3))
         if self.mix:
             steps.append(base * e + 2 * self.mix)
         if self.mla:
-            heads, cached, key, _ = self.mla
-            steps.append(base * e + heads * (2 * cached + key))
+            steps.append(base * e + self.queries())
         return max(steps)
+
+    def experts(self, products: int) -> int:
+        """While the last of a token's experts' products, back in the width of the stream, is made:
+        it takes the room that gate and up have left only where it fits there (ggml-alloc.c)."""
+        appended = self.embedding if self.embedding > 2 * self.ff_expert else 0
+        return self.used * (products * self.ff_expert + appended)
+
+    def queries(self) -> int:
+        """Of MLA: queries as projected, as absorbed and as put together for the cache's width. What
+        is rotated of them takes room of its own where a residual stream has less."""
+        if not self.mla:
+            return 0
+        heads, cached, key, rank = self.mla
+        turned = heads * (cached - rank)
+        return heads * (key + rank + cached) + (turned if turned > self.embedding else 0)
 
     def attending(self, base: int) -> int:
         """While queries meet keys."""
