@@ -10,35 +10,43 @@ from collections.abc import Sequence
 
 import msgspec
 
-from llmctl.core.memory.context import Shape, cache_type
+from llmctl.core.memory.context import Shape, Sizer, cache_type
+from llmctl.core.memory.doubts import is_measured, share_of
 from llmctl.core.memory.model import Model
 from llmctl.core.memory.settings import Era, Padding, Settings
+from llmctl.core.memory.traits import Indexer
 from llmctl.core.memory.widths import Borrowed, Widths
 
 _COPIES = 3
 """Batches in flight besides the current one (ggml-backend.cpp: GGML_SCHED_MAX_COPIES 4)."""
 _OFFLOAD_BATCH = 32
 """Tokens from which on a device runs what the host holds (GGML_OP_OFFLOAD_MIN_BATCH)."""
-_COPY_MATTERS = 64 << 20
-_MEASURED = frozenset({"llama", "qwen2", "qwen3", "qwen3moe", "gpt-oss", "gemma3", "deepseek2"})
-"""Architectures whose buffers were compared with the real ones; others get a wide margin."""
-_NEARLY = frozenset({"qwen35", "mistral3"})
 
 
 class Load(msgspec.Struct, frozen=True):
-    """What one device has to work on. lent: the layers whose weights the host holds."""
+    """What one device has to work on. lent: the layers whose weights the host holds, which are all
+    worked on by the first of the devices (ggml-backend.cpp: op_offload). cache: bytes of keys and
+    values of the widest lent layer, which go along. dense: others work on all its experts."""
 
     first: bool
     only_output: bool = False
     experts_lent: tuple[int, ...] = ()
     layers_lent: tuple[int, ...] = ()
+    cache: int = 0
+    dense: bool = False
 
 
 class Buffer(msgspec.Struct, frozen=True):
-    """Bytes, and how far off they may be: `error` is a share of them."""
+    """Bytes, and how far off they may be: `error` is a share of them, `more` are bytes besides."""
 
     nbytes: int
     error: float
+    more: int = 0
+
+    @property
+    def doubt(self) -> int:
+        """How many bytes it may be off, either way."""
+        return int(self.nbytes * self.error) + self.more
 
 
 class Graph:
@@ -47,39 +55,45 @@ class Graph:
     def __init__(
         self, model: Model, widths: Widths, settings: Settings, shape: Shape, era: Era
     ) -> None:
-        self._model, self._w, self._settings, self._shape, self._era = (
+        self._model, self._w, self.settings, self.shape, self._era = (
             model, widths, settings, shape, era,
         )  # fmt: skip
+        self._flash = settings.flash_attn and model.traits.flash
+        self._strays = self._flash and not widths.kernel
         self._base = 4 if era is Era.C else 2
         self.token = 4 * shape.ubatch
         self._outputs = max(1, settings.parallel) * (1 + settings.n_draft)
         self.mask = self._mask(shape.cells) if any(x.k for x in model.layers) else 0
         self.mask += self._mask(shape.cells_swa) if model.has_swa else 0
+        indexed = model.traits.indexer is not Indexer.NONE
+        self.mask += self._mask(shape.cells) if indexed else 0
         self.small = self._small()
         self.stream = self._base * widths.embedding * self.token
-        self.inputs = self.mask + self.stream + self.small
+        streams = self._base + (self._base - 1) * widths.deep
+        self.fed = (streams * widths.embedding + widths.per_layer) * self.token
+        self.inputs = self.mask + self.fed + self.small
 
     def _mask(self, cells: int) -> int:
-        return self._shape.ubatch * cells * (2 if self._settings.flash_attn else 4)
+        return self.shape.ubatch * cells * (2 if self._flash else 4)
 
     def _small(self) -> int:
         """Positions, indices and rotations (llama-graph.cpp: set_input of each input)."""
         caches = 2 if self._model.has_swa else 1
         per_token = 20 + 16 * caches - 8 * self._model.is_mla + 12 * self._w.m_rope
         rotation = 4 * caches * (self._w.rotation**2 + 64**2) if self._quantized_k else 0
-        small = per_token * self._shape.ubatch + 64 + (rotation if self._w.rotation else 0)
-        return small if self._settings.flash_attn else small + 2 * caches * self._w.v * self.token
+        small = per_token * self.shape.ubatch + 64 + (rotation if self._w.rotation else 0)
+        return small if self._flash else small + 2 * caches * self._w.v * self.token
 
     @property
     def _quantized_k(self) -> bool:
-        return cache_type(self._settings.type_k).is_quantized
+        return cache_type(self.settings.type_k).is_quantized
 
     def device(self, load: Load, borrowed: Borrowed, padding: Padding, *, piped: bool) -> Buffer:
         """The buffer of one device that runs layers of its own, or the output alone."""
         if load.only_output and self._era is not Era.A:
             return Buffer(4 * self._outputs * (self._model.n_vocab + 4 * self._w.embedding), 0.5)
-        plain = self._plain(padding)
-        lent = self._lending(load, borrowed)
+        plain = self._plain(padding, experts=not load.dense)
+        lent = self._lending(load, borrowed, padding)
         if self._era is Era.A:
             logits = self._model.n_vocab * self.token + 5 * self._w.embedding * self.token
             return Buffer(max(plain, lent, logits + self.mask), 0.35)
@@ -87,16 +101,39 @@ class Graph:
             return Buffer(self._piped(plain, first=load.first), self._error(0.05))
         partial = bool(load.layers_lent)
         error = 0.3 if partial else 0.2 if load.experts_lent or not load.first else 0.03
-        return Buffer(max(plain, lent), self._error(error))
+        held = [borrowed.second[n] for n in (*load.experts_lent, *load.layers_lent)]
+        more = max(held, default=0) if self._lends and self._late_masks else 0
+        partly = partial or bool(load.experts_lent)
+        return Buffer(max(plain, lent), self._error(error, partly=partly), more)
 
-    def host(self, *, piped: bool) -> Buffer:
-        """Inputs in host memory that the devices can reach: `CUDA_Host`."""
+    def host(self, *, piped: bool, lent: bool = False, partial: bool = False) -> Buffer:
+        """Inputs in host memory that the devices can reach: `CUDA_Host`. lent: some layers stay
+        there; partial: recurrent ones, which are worked on there."""
         if self._era is Era.A:
             return Buffer(2 * self.mask + 2 * self._w.embedding * self.token + self.small, 0.5)
+        known = 0.03 if self._flash else 0.12
         if piped:
-            nbytes = (_COPIES + 1) * self.mask + self.stream * 5 // 2 + _COPIES * self.small
-            return Buffer(nbytes, self._error(0.03))
-        return Buffer(self.inputs, self._error(0.03))
+            nbytes = (_COPIES + 1) * self.mask + self.fed * 5 // 2 + _COPIES * self.small
+            copies = (_COPIES + 1) * len(self._model.layers)
+            return Buffer(nbytes + copies * self._strayed(), self._error(known))
+        nbytes, mixed = self.inputs + self._strayed(), self._w.mix * self.token
+        if not partial or not self._model.has_state:
+            return Buffer(nbytes, self._error(known, partly=lent and not is_measured(self._model)))
+        if self._w.gated:
+            return Buffer(nbytes, self._error(0.1, partly=True), 3 * mixed // 2)
+        scores = 0 if self._flash else max(self._model.heads) * self.shape.cells * self.token
+        return Buffer(
+            nbytes + 2 * mixed + scores // 2,
+            self._error(0.1, partly=True),
+            (3 * mixed + scores) // 2,
+        )
+
+    def _strayed(self) -> int:
+        """Keys and values of a layer, where flash attention is on and only the CPU has it."""
+        if not self._strays:
+            return 0
+        sizer = Sizer(self._model, self.settings, self.shape, Padding(32))
+        return max(sizer.layer(layer).kv for layer in set(self._model.layers))
 
     def alone(self) -> Buffer:
         """Without any device: the graph runs in host memory, and nothing is copied."""
@@ -118,34 +155,32 @@ class Graph:
             return Buffer(nbytes + inputs, 0.5), Buffer(inputs, 0.5)
         return Buffer(nbytes, 0.25), Buffer(self.mask + 2 * e * self.token + self.small, 0.1)
 
-    def _error(self, known: float) -> float:
-        """Architectures differ in the order of their steps, and recurrent layers in kind."""
-        model = self._model
-        apart = 0.0 if self._settings.kv_offload else 0.35  # attention and its scores on the host
-        if model.architecture in _MEASURED:
-            return max(known, apart)
-        strange = model.traits.guess or (model.has_state and not self._w.gated)
-        nearly = 0.1 if model.architecture in _NEARLY else 0.25
-        return max(known, apart, 0.5 if strange else nearly)
+    def _error(self, known: float, *, partly: bool = False) -> float:
+        apart = 0.0 if self.settings.kv_offload else 0.35  # attention and its scores on the host
+        apart = 3.0 if self._strays else apart
+        return max(known, apart, share_of(self._model, partly=partly))
 
-    def _plain(self, padding: Padding) -> int:
+    def _plain(self, padding: Padding, *, experts: bool = True) -> int:
         """All weights where they are used (memory of one device, or of each)."""
-        w, e = self._w, self._w.embedding
         logits = 4 * self._outputs * self._model.n_vocab
-        sizes = [w.peak(self._base) * self.token, logits + self.stream]
-        if self._settings.flash_attn:
-            sizes.append(self._copies(padding))
-        else:
-            scores = max(self._model.heads) * self._shape.cells * self.token
-            width = self._base * e + w.queries() if w.mla else w.attending(self._base)
-            sizes.append(scores + width * self.token)
+        peak = self._w.peak(self._base, experts=experts) * self.token
+        sizes = (peak, logits + self.stream, self._attention(padding))
         return max(sizes) + self.mask + self.small
+
+    def _attention(self, padding: Padding) -> int:
+        """While queries meet keys: copies of K and V, or scores."""
+        w = self._w
+        if self._flash:
+            return self._copies(padding)
+        scores = max(self._model.heads) * self.shape.cells * self.token
+        width = self._base * w.embedding + w.queries() if w.mla else w.attending(self._base)
+        return scores + width * self.token
 
     def _copies(self, padding: Padding) -> int:
         """Flash attention on CUDA makes a half-float copy of a layer's quantized K and V."""
         if not self._quantized_k or padding.row == 1:
             return 0
-        w, cells = self._w, self._shape.cells * self._shape.streams
+        w, cells = self._w, self.shape.cells * self.shape.streams
         copy = 2 * w.kv * cells
         if w.mla:
             heads, cached, _, rank = w.mla
@@ -162,23 +197,16 @@ class Graph:
             width = w.attending(self._base)
         return copy + width * self.token
 
-    def _mla_width(self, *, last: int) -> int:
-        """Queries in the width of the cache, twice, and one thing more per head."""
-        if not self._w.mla:
-            return 0
-        heads, cached, _, _ = self._w.mla
-        return heads * (2 * cached + (last or 128))
-
     def _piped(self, plain: int, *, first: bool) -> int:
         """Several devices at work at once, on copies of the inputs (cparams.pipeline_parallel)."""
         e = self._w.embedding
         shift = -e if self._w.gated else 0 if self._w.mla else self._w.attention - e
-        nbytes = plain + _COPIES * self.inputs + shift * self.token
+        nbytes = plain + _COPIES * self.inputs + (shift + 24 * self._w.per_layer) * self.token
         return nbytes if first else nbytes - (self._base + 1) * e * self.token
 
-    def _lending(self, load: Load, borrowed: Borrowed) -> int:
+    def _lending(self, load: Load, borrowed: Borrowed, padding: Padding) -> int:
         """Weights that the host holds are copied for the step that needs them, one at a time."""
-        if self._shape.ubatch < _OFFLOAD_BATCH or not self._settings.op_offload:
+        if not self._lends:
             return 0
         sizes = [0]
         if load.experts_lent:
@@ -188,7 +216,20 @@ class Graph:
             step = self._w.peak(self._base) * self.token + self.mask + self.small
             each = (max(borrowed.dense[n], borrowed.experts[n]) for n in load.layers_lent)
             sizes.append(step + max(each))
+            attention = max(self._attention(padding), self._w.attending(self._base) * self.token)
+            sizes.append(attention + load.cache + self.mask + self.small)
         return max(sizes)
+
+    @property
+    def _late_masks(self) -> bool:
+        """A mask that only some layers need comes late, and may lie where weights would."""
+        mixed = self._model.has_swa or self._model.has_state
+        return mixed and not is_measured(self._model)
+
+    @property
+    def _lends(self) -> bool:
+        """Does a device work on what the host holds? (ggml-cuda.cu: offload_op)"""
+        return self.shape.ubatch >= _OFFLOAD_BATCH and self.settings.op_offload
 
     def _masks(self, layers: Sequence[int]) -> int:
         """The masks in use up to the last of these layers."""
@@ -196,5 +237,5 @@ class Graph:
         return (
             self.mask
             if len(seen) > 1 or not self._model.has_swa
-            else (self._mask(self._shape.cells_swa if True in seen else self._shape.cells))
+            else (self._mask(self.shape.cells_swa if True in seen else self.shape.cells))
         )

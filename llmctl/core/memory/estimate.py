@@ -75,7 +75,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 def _need(name: str, weights: int, kv: int, state: int, compute: Buffer) -> Need:
     return Need(
         name=name, weights_bytes=weights, kv_bytes=kv, state_bytes=state,
-        compute_bytes=compute.nbytes, compute_error_bytes=int(compute.nbytes * compute.error),
+        compute_bytes=compute.nbytes, compute_error_bytes=compute.doubt,
     )  # fmt: skip
 
 
@@ -207,24 +207,42 @@ class Estimator:
 
     def _compute(self, settings: Settings, where: Placement, graph: Graph) -> list[Buffer]:
         """One buffer per device, then the host's."""
-        used = self._used(where)
-        if not used:
-            if not self.devices:
-                return [graph.alone()]
-            used = [0]
-        piped = self._piped(settings, where)
+        if not self.devices:
+            return [graph.alone()]
+        moved = self._moved(settings)
+        experts = tuple(n for n in moved if where.of(n) != CPU)
         lent = tuple(range(min(where.start, len(self.model.layers))))
+        used = self._used(where)
+        if not used or experts or lent:  # what is lent goes to the first, though it has no layers
+            used = sorted({0, *used})
+        piped = self._piped(settings, where)
         buffers = [Buffer(0, 0.0)] * len(self.devices)
         for n in used:
+            begin = where.runs[n][0]
             load = Load(
-                first=n == used[0],
-                only_output=where.runs[n][0] == len(self.model.layers) and n != used[0],
-                experts_lent=self._experts(settings, where, [n]),
-                layers_lent=lent if n == used[0] else (),
+                first=begin == where.start,
+                only_output=begin == len(self.model.layers) and begin != where.start,
+                experts_lent=experts if n == 0 else (),
+                layers_lent=lent if n == 0 else (),
+                cache=self.lent_cache(graph, lent) if n == 0 else 0,
+                dense=self._all_moved(where.runs[n], moved) if n else False,
             )
             padding = self._paddings[n]
             buffers[n] = graph.device(load, self.borrowed[padding], padding, piped=piped)
-        return [*buffers, graph.host(piped=piped)]
+        recurrent = any(self.model.layers[n].state for n in lent)
+        return [*buffers, graph.host(piped=piped, lent=bool(lent), partial=recurrent)]
+
+    def _all_moved(self, run: tuple[int, int], moved: tuple[int, ...]) -> bool:
+        """Are the experts of all these layers the host's?"""
+        layers = range(run[0], min(run[1], len(self._expert_layers)))
+        has = [n for n in layers if self._expert_layers[n]]
+        return bool(has) and set(moved).issuperset(has)
+
+    def lent_cache(self, graph: Graph, lent: tuple[int, ...]) -> int:
+        """Keys and values of the widest layer that stays on the host."""
+        layers = {self.model.layers[n] for n in lent}
+        sizer = Sizer(self.model, graph.settings, graph.shape, HOST)
+        return max((sizer.layer(layer).kv for layer in layers), default=0)
 
     def _used(self, where: Placement) -> list[int]:
         return [n for n, (first, last) in enumerate(where.runs) if last > first]
@@ -235,20 +253,16 @@ class Estimator:
         whole = where.start == 0 and settings.kv_offload and settings.split_mode == "layer"
         return len(self.devices) > 1 and whole and not moved
 
-    def _experts(
-        self, settings: Settings, where: Placement, used: Sequence[int]
-    ) -> tuple[int, ...]:
-        """The layers on these devices whose experts the host holds."""
+    def _moved(self, settings: Settings) -> tuple[int, ...]:
+        """The layers whose experts the host holds though they are on a device."""
         kept = set(range(min(settings.n_cpu_moe, len(self._expert_layers))))
         if settings.overrides:
             loader = self.loader(mtp=settings.mtp)
             for piece, target in loader.weights.overridden(settings.overrides):
                 if piece.expert:
                     (kept.add if target == "CPU" else kept.discard)(piece.unit)
-        return tuple(
-            n for n in sorted(kept)
-            if n < len(self._expert_layers) and self._expert_layers[n] and where.of(n) in used
-        )  # fmt: skip
+        last = len(self._expert_layers)
+        return tuple(n for n in sorted(kept) if n < last and self._expert_layers[n])
 
     def predicting(self, settings: Settings) -> tuple[tuple[Need, ...], Need]:
         """The MTP context alone: a cache and compute of its own; its weights are the model's."""

@@ -61,6 +61,8 @@ class Model(msgspec.Struct, frozen=True, dict=True):
     missing_bytes: int = 0
     ssm_state: int = 0
     ssm_inner: int = 0
+    deep: int = 0
+    per_layer: int = 0
 
     @property
     def has_state(self) -> bool:
@@ -92,7 +94,8 @@ def model_of(header: Header) -> Model:
         keys.number("attention.kv_lora_rank"), keys.number("attention.key_length_mla"),
         keys.has("rope.dimension_sections"), max(raw.v(n) for n in range(count)),
         raw.dims[1], header.missing_bytes, keys.number("ssm.state_size"),
-        keys.number("ssm.inner_size"),
+        keys.number("ssm.inner_size"), keys.number("n_deepstack_layers"),
+        keys.number("embedding_length_per_layer_input") * count,
     )  # fmt: skip
 
 

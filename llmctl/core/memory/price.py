@@ -20,7 +20,7 @@ class Prices:
     """
 
     def __init__(self, estimator: Estimator, settings: Settings) -> None:
-        self.model, self.settings = estimator.model, settings
+        self.model, self.settings, self._estimator = estimator.model, settings, estimator
         self.paddings = tuple(padding_of(device.name) for device in estimator.devices)
         self.units = len(self.model.layers) + 1
         shape = shape_of(self.model, settings)
@@ -39,7 +39,7 @@ class Prices:
         self.has_experts = [*map(bool, estimator.borrowed[HOST].experts), False]
         loaded = self.model.trunk if not settings.mtp else len(self.model.layers)
         self.expert_layers = [n for n in range(loaded) if self.has_experts[n]]
-        self._computed: dict[tuple[Padding, bool, bool, bool, int, int, int], int] = {}
+        self._computed: dict[tuple[Padding, bool, bool, bool, int, int, int, bool], int] = {}
         self._has_swa = self.model.has_swa
         self._tails: dict[tuple[int, bool], int] = {}
 
@@ -80,18 +80,23 @@ class Prices:
     ) -> int:
         """Units first..last-1 on a device, experts only from `kept_from` on. start: the first unit
         on any device; a run that begins there is that of the first device in use."""
-        if last <= first:
-            return 0
         kept = max(first, min(kept_from, last))
-        lent = [n for n in range(first, kept) if self.has_experts[n]] if kept > first else []
+        others = range(start, max(start, kept_from)) if device == 0 else ()
+        lent = [n for n in others if n < len(self.has_experts) and self.has_experts[n]]
+        if last <= first and not lent and not (device == 0 and start > 0):
+            return 0
         largest = -1
         for layer in lent:
             largest = self.larger(device, largest, layer)
+        experts = [n for n in range(first, last) if self.has_experts[n]]
+        dense = device > 0 and bool(experts) and experts[-1] < kept
         return (
             self.weights(device, first, last, kept)
-            + self.compute(device, first, start, largest, lent[-1] if lent else -1, piped=piped)
+            + self.compute(
+                device, first, start, largest, lent[-1] if lent else -1, piped=piped, dense=dense
+            )
             + self.tail(device, last, piped=piped)
-        )  # fmt: skip
+        )
 
     def weights(self, device: int, first: int, last: int, kept: int) -> int:
         """Weights, K/V and state of a run."""
@@ -104,24 +109,35 @@ class Prices:
         sizes = self._borrowed[self.paddings[device]].experts
         return one if one >= 0 and sizes[one] >= sizes[other] else other
 
+    def lending(self, device: int, start: int) -> tuple[int, int]:
+        """What the first of several devices must have room for whichever of them moves experts
+        away: the layer with the largest, and the last; (-1, -1): nothing."""
+        largest = -1
+        for layer in self.expert_layers if device == 0 and len(self.paddings) > 1 else ():
+            largest = self.larger(device, largest, layer) if layer >= start else largest
+        return largest, self.expert_layers[-1] if largest >= 0 else -1
+
     def compute(
-        self, device: int, first: int, start: int, largest: int, last_lent: int, *, piped: bool
-    ) -> int:
+        self, device: int, first: int, start: int, largest: int, last_lent: int,
+        *, piped: bool, dense: bool = False,
+    ) -> int:  # fmt: skip
         """A device's compute buffer and its doubt. largest, last_lent: of the layers whose experts
-        the host holds, that with the largest experts, and the last; -1: there are none."""
+        the host holds, that with the largest experts, and the last; -1: there are none. The first
+        device works on all of them, wherever their layers are. dense: on none of its own."""
         is_first, only_output = first == start, first == self.units - 1 and first != start
-        lent_layers = min(start, self.units - 1) if is_first else 0
+        lent_layers = min(start, self.units - 1) if device == 0 else 0
         padding = self.paddings[device]
         size = self._borrowed[padding].experts[largest] if largest >= 0 else 0
         mask = last_lent if self._has_swa else min(last_lent, 0)
-        key = (padding, is_first, only_output, piped, size, mask, lent_layers)
+        key = (padding, is_first, only_output, piped, size, mask, lent_layers, dense)
         if key not in self._computed:
+            lent = tuple(range(lent_layers))
             load = Load(
-                is_first, only_output, (largest, last_lent) if largest >= 0 else (),
-                tuple(range(lent_layers)),
+                is_first, only_output, (largest, last_lent) if largest >= 0 else (), lent,
+                self._estimator.lent_cache(self._graph, lent), dense,
             )  # fmt: skip
             made = self._graph.device(load, self._borrowed[padding], padding, piped=piped)
-            self._computed[key] = made.nbytes + int(made.nbytes * made.error)
+            self._computed[key] = made.nbytes + made.doubt
         return self._computed[key]
 
     def tail(self, device: int, last: int, *, piped: bool) -> int:
@@ -131,5 +147,5 @@ class Prices:
         key = device, piped
         if key not in self._tails:
             made, _ = self._graph.predicting(self.paddings[device], piped=piped)
-            self._tails[key] = made.nbytes + int(made.nbytes * made.error)
+            self._tails[key] = made.nbytes + made.doubt
         return self._tails[key]

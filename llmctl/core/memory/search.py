@@ -141,11 +141,12 @@ class Search:
     ) -> Iterator[tuple[int, int, int, int]]:
         """For each end of a run from `first`: the end, the first unit whose experts stay, how many
         layers' experts are moved, and the bytes that are left. A longer run never moves fewer."""
-        prices, kept, largest, moved = self.prices, first, -1, 0
+        prices, kept, moved = self.prices, first, 0
+        largest, lent = self.prices.lending(device, start)
         yield first, first, 0, _ENDLESS
         fixed, expert, rope = prices.fixed[device], prices.expert[device], prices.rope[device]
         roped, limit = prices.roped, prices.expert_layers[-1] + 1 if prices.expert_layers else 0
-        compute = prices.compute(device, first, start, -1, -1, piped=False)
+        compute = prices.compute(device, first, start, largest, lent, piped=False)
         base = self.budgets[device] + fixed[first]
         for last in range(first + 1, (most or self.units) + 1):
             room = base - fixed[last] - expert[last] - (rope if roped[last] > roped[first] else 0)
@@ -156,8 +157,9 @@ class Search:
                     return
                 if prices.has_experts[kept]:
                     moved += 1
-                    largest = prices.larger(device, largest, kept)
-                    compute = prices.compute(device, first, start, largest, kept, piped=False)
+                    if device == 0:
+                        largest, lent = prices.larger(device, largest, kept), max(lent, kept)
+                        compute = prices.compute(device, first, start, largest, lent, piped=False)
                 kept += 1
             yield last, kept, moved, room + expert[kept] - compute
 

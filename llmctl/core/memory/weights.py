@@ -150,7 +150,7 @@ def _unit(model: Model, name: str, stem: str) -> int:
 def _stranded(model: Model, piece: Piece) -> Piece:
     """Stays in host memory if CUDA has no kernel for it (llama-model-loader.cpp:
     weight_buft_supported; ggml-cuda.cu: supports_op)."""
-    tensor, stem = piece.tensor, _stem(piece.name).rpartition(".")[2]
+    tensor, stem = piece.tensor, piece.name.removesuffix(".weight").rpartition(".")[2]
     if stem == "ssm_a" and model.architecture in _SCANNING:
         usable = _scans(model, tensor.shape)
     elif stem == "ssm_conv1d" or piece.name.endswith("shortconv.conv.weight"):

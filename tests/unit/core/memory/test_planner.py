@@ -186,7 +186,7 @@ def test_a_given_split_moves_experts_of_the_device_that_is_full() -> None:
 
 
 def test_experts_of_a_later_device_go_by_name() -> None:
-    found = planner(models()["gptoss120"], 24, 24).plan(Wanted(ctx=32768))
+    found = planner(models()["gptoss120"], 32, 24).plan(Wanted(ctx=32768))
     assert found.fits
     assert found.settings.n_cpu_moe == 0
     assert len(found.settings.overrides) >= 1
