@@ -19,6 +19,8 @@ from llmctl.core.memory.widths import Borrowed, Widths
 
 _COPIES = 3
 """Batches in flight besides the current one (ggml-backend.cpp: GGML_SCHED_MAX_COPIES 4)."""
+_FUSED = 15
+"""Experts per token up to which CUDA sums their products in one kernel."""
 _OFFLOAD_BATCH = 32
 """Tokens from which on a device runs what the host holds (GGML_OP_OFFLOAD_MIN_BATCH)."""
 
@@ -91,20 +93,25 @@ class Graph:
     def device(self, load: Load, borrowed: Borrowed, padding: Padding, *, piped: bool) -> Buffer:
         """The buffer of one device that runs layers of its own, or the output alone."""
         if load.only_output and self._era is not Era.A:
-            return Buffer(4 * self._outputs * (self._model.n_vocab + 4 * self._w.embedding), 0.5)
+            return Buffer(
+                4 * self._outputs * (self._model.n_vocab + 4 * self._w.embedding), 0.5, 1 << 20
+            )
         plain = self._plain(padding, experts=not load.dense)
         lent = self._lending(load, borrowed, padding)
         if self._era is Era.A:
             logits = self._model.n_vocab * self.token + 5 * self._w.embedding * self.token
             return Buffer(max(plain, lent, logits + self.mask), 0.35)
+        fused = 0 if load.dense else self._fused(padding)
         if piped:
-            return Buffer(self._piped(plain, first=load.first), self._error(0.05))
+            return Buffer(self._piped(plain, first=load.first), self._error(0.05), fused)
         partial = bool(load.layers_lent)
         error = 0.3 if partial else 0.2 if load.experts_lent or not load.first else 0.03
         held = [borrowed.second[n] for n in (*load.experts_lent, *load.layers_lent)]
         more = max(held, default=0) if self._lends and self._late_masks else 0
         partly = partial or bool(load.experts_lent)
-        return Buffer(max(plain, lent), self._error(error, partly=partly), more)
+        return Buffer(
+            max(plain, lent), self._error(error, partly=partly), more + fused + load.cache // 2
+        )
 
     def host(self, *, piped: bool, lent: bool = False, partial: bool = False) -> Buffer:
         """Inputs in host memory that the devices can reach: `CUDA_Host`. lent: some layers stay
@@ -219,6 +226,12 @@ class Graph:
             attention = max(self._attention(padding), self._w.attending(self._base) * self.token)
             sizes.append(attention + load.cache + self.mask + self.small)
         return max(sizes)
+
+    def _fused(self, padding: Padding) -> int:
+        """CUDA may keep the experts' products until they are summed up (ggml-cuda.cu:
+        graph_optimize, ggml_cuda_match_moe_weighted_reduction): or not, as it fuses them or not."""
+        used = self._w.used if padding.row > 1 else 0
+        return used * self._w.embedding * self.token if 2 <= used <= _FUSED else 0
 
     @property
     def _late_masks(self) -> bool:

@@ -9,7 +9,7 @@ from llmctl.core.memory.model import Model
 
 _DEFAULT = (0.1, 0.35)
 _UNKNOWN = (0.6, 1.0)
-_UNLIKE = (3.0, 3.0)
+_UNLIKE = (4.0, 4.0)
 _SHARES = {
     name: (float(whole), float(part))
     for name, whole, part in (
@@ -21,13 +21,13 @@ qwen3 0.03 0.3
 qwen3moe 0.03 0.3
 gpt-oss 0.03 0.3
 gemma3 0.03 0.3
-deepseek2 0.03 0.3
-glm4moe 0.05 0.3
-mistral3 0.05 0.35
+deepseek2 0.07 0.35
+glm4moe 0.08 0.3
+mistral3 0.08 0.35
 arctic 0.3 0.3
 bloom 0.15 1.2
-cohere2 0.45 0.7
-command-r 0.5 0.75
+cohere2 0.6 0.7
+command-r 0.6 0.75
 deci 0.5 0.5
 deepseek 0.15 0.3
 deepseek32 0.4 0.4
@@ -42,7 +42,7 @@ gemma4 0.15 0.45
 glm-dsa 0.8 0.6
 gpt2 0.3 1.6
 gptneox 0.4 1.0
-granite 0.05 0.55
+granite 0.08 0.55
 granitehybrid 0.8 1.0
 grok 0.1 0.9
 jamba 0.1 0.9
@@ -57,6 +57,7 @@ nemotron 0.1 0.8
 nemotron_h 1.6 1.1
 nemotron_h_moe 0.5 0.8
 openelm 0.4 0.6
+phi2 0.15 0.4
 phimoe 0.1 0.5
 qwen2moe 0.15 1.2
 qwen35 0.25 0.45
@@ -81,7 +82,7 @@ def share_of(model: Model, *, partly: bool) -> float:
     elif model.architecture in _ENCODERS:
         whole, part = 10.0, 10.0
     elif model.per_layer:
-        whole, part = 1.8, 3.0
+        whole, part = 2.5, 3.0
     elif model.traits.guess:
         whole, part = _UNKNOWN
     else:
@@ -91,4 +92,4 @@ def share_of(model: Model, *, partly: bool) -> float:
 
 def is_measured(model: Model) -> bool:
     """Its buffers were compared with the real ones in many plans, and hardly differ."""
-    return _SHARES.get(model.architecture, _DEFAULT)[0] <= 0.03
+    return _SHARES.get(model.architecture, _DEFAULT)[0] <= 0.07 and model.architecture in _SHARES

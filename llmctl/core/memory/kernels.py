@@ -12,7 +12,9 @@ _GROUPED = {(192, 128): 8, (320, 256): 32, (512, 512): 2, (576, 512): 1}
 
 
 def has_kernel(model: Model) -> bool:
-    """True if every layer that keeps keys and values can be attended to on the device."""
+    """True if every layer with attention can be attended to on the device."""
+    if model.traits.cacheless:
+        return set(model.head_k) <= _SQUARE
     return all(_fits(model, n, layer) for n, layer in enumerate(model.layers) if layer.k)
 
 

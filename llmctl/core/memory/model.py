@@ -104,7 +104,8 @@ def _vocabulary(header: Header, keys: Hparams) -> int:
     tokens = header.arrays.get("tokenizer.ggml.tokens")
     if tokens is not None:
         return tokens.count
-    rows = next((t.shape[1] for t in header.tensors if t.name == "token_embd.weight"), 0)
+    shapes = (t.shape for t in header.tensors if t.name == "token_embd.weight")
+    rows = next((shape[1] for shape in shapes if len(shape) > 1), 0)
     return keys.number("vocab_size", rows)
 
 

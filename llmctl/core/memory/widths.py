@@ -97,7 +97,7 @@ def widths_of(model: Model) -> Widths:
     dim = max(model.head_k, default=0)
     return Widths(
         model.n_embd, max(heads, default=0), max(x.k + x.v for x in full), max(x.v for x in full),
-        shapes.get("ffn_down", (0,))[0],
+        max(shapes.get(k, (0,))[0] for k in ("ffn_down", "ffn_down_shexp")),
         shapes.get("ffn_down_exps", (0,))[0], model.experts_used if model.experts else 0,
         max((shapes[k][1] for k in ("ssm_in", "attn_qkv") if k in shapes), default=0)
         if model.has_state else 0,
