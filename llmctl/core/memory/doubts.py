@@ -26,12 +26,14 @@ glm4moe 0.08 0.3
 mistral3 0.08 0.35
 arctic 0.3 0.3
 bloom 0.15 1.2
+cogvlm 1.3 1.3
 cohere2 0.6 0.7
 command-r 0.6 0.75
 deci 0.5 0.5
 deepseek 0.15 0.3
 deepseek32 0.4 0.4
 dots1 0.1 0.6
+dots3note 1.5 1.5
 ernie4_5 0.1 0.5
 ernie4_5-moe 0.1 0.8
 exaone-moe 0.1 1.2
@@ -43,6 +45,8 @@ glm-dsa 0.8 0.6
 gpt2 0.3 1.6
 gptneox 0.4 1.0
 granite 0.08 0.55
+hy_v4 3.0 3.0
+minimax-m3 2.0 2.0
 granitehybrid 0.8 1.0
 grok 0.1 0.9
 jamba 0.1 0.9

@@ -291,7 +291,8 @@ class _Raw:
         return self._architecture in {"glm-dsa", "glm5-next"}
 
     def _index_width(self) -> int:
-        pooled = 3 if self._keys.number("attention.indexer.kpool") else 1
+        pools = self._architecture == "glm5-next"  # the only one that reads the key
+        pooled = 3 if pools and self._keys.number("attention.indexer.kpool") else 1
         return self._keys.number("attention.indexer.key_length") * pooled
 
     def _index_has_v(self) -> bool:

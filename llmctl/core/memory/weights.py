@@ -133,6 +133,8 @@ def _pieces(model: Model, *, mtp: bool) -> Iterable[Piece]:
     embedding = names.get("token_embd.weight")
     if embedding and "output.weight" not in names and model.traits.ties_output:
         yield Piece(embedding.name, output, embedding)
+    if not embedding and model.architecture == "codeshell" and "output.weight" in names:
+        yield Piece("output.weight", output, names["output.weight"])  # the embedding is made of it
 
 
 def _unit(model: Model, name: str, stem: str) -> int:
