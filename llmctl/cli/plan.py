@@ -14,7 +14,7 @@ from llmctl.cli.options import HostOption, JsonOption, VerboseOption, complete_p
 from llmctl.cli.output import answer, answer_json, complain, console, gib, is_terminal, table, warn
 from llmctl.core.drafts import Chosen
 from llmctl.core.memory.advice import shortage
-from llmctl.core.memory.estimate import Need
+from llmctl.core.memory.need import Need
 from llmctl.core.memory.request import words_of
 from llmctl.core.memory.wanted import Plan, Room, Wanted
 from llmctl.core.profile import Profile

@@ -42,12 +42,12 @@ def cases(draw: st.DrawFn) -> tuple[Model, list[Room]]:
 
 
 def tightest(model: Model, there: list[Room], wanted: Settings) -> int:
-    """Bytes that are left on the fullest device in use; negative: on some, it does not fit."""
+    """Bytes that are left on the fullest device in use, the first one for what the host holds
+    included; negative: on some, it does not fit."""
     needs = Estimator(model, [Device(one.name) for one in there], build=BUILD).needs(wanted)[0]
-    split = wanted.tensor_split or (1,) * len(there)
     return min(
         room.usable_bytes - most(need)
-        for room, need, units in zip(there, needs, split, strict=True) if units
+        for room, need in zip(there, needs, strict=True) if most(need)
     )  # fmt: skip
 
 

@@ -8,44 +8,20 @@ is not exact; each comes with how far off it may be, as a share of itself.
 
 from collections.abc import Sequence
 
-import msgspec
-
+from llmctl.core.memory.buffers import Buffer, Load
 from llmctl.core.memory.context import Shape, Sizer, cache_type
+from llmctl.core.memory.doubts import is_measured, share_of
 from llmctl.core.memory.model import Model
 from llmctl.core.memory.settings import HOST, Era, Padding, Settings
+from llmctl.core.memory.traits import Indexer
 from llmctl.core.memory.widths import Borrowed, Widths
 
 _COPIES = 3
 """Batches in flight besides the current one (ggml-backend.cpp: GGML_SCHED_MAX_COPIES 4)."""
+_FUSED = 15
+"""Experts per token up to which CUDA sums their products in one kernel."""
 _OFFLOAD_BATCH = 32
 """Tokens from which on a device runs what the host holds (GGML_OP_OFFLOAD_MIN_BATCH)."""
-_COPY_MATTERS = 64 << 20
-_SMALL_STEPS = 4 << 20
-"""Bytes: the forms were off by 3.4 MiB at most where a whole buffer takes 40 or less."""
-_MEASURED = frozenset({"llama", "qwen2", "qwen3", "qwen3moe", "gpt-oss", "gemma3", "deepseek2"})
-"""Architectures whose buffers were compared with the real ones; others get a wide margin."""
-_NEARLY = frozenset({"qwen35", "mistral3"})
-
-
-class Load(msgspec.Struct, frozen=True):
-    """What one device has to work on. lent: the layers whose weights the host holds."""
-
-    first: bool
-    only_output: bool = False
-    experts_lent: tuple[int, ...] = ()
-    layers_lent: tuple[int, ...] = ()
-
-
-class Buffer(msgspec.Struct, frozen=True):
-    """Bytes, and how far off they may be: `error` is a share of them."""
-
-    nbytes: int
-    error: float
-
-    @property
-    def error_bytes(self) -> int:
-        """The doubt in bytes; steps that only count in small models are in no form."""
-        return max(int(self.nbytes * self.error), _SMALL_STEPS) if self.nbytes else 0
 
 
 class Graph:
@@ -54,74 +30,98 @@ class Graph:
     def __init__(
         self, model: Model, widths: Widths, settings: Settings, shape: Shape, era: Era
     ) -> None:
-        self._model, self._w, self._settings, self._shape, self._era = (
+        self._model, self._w, self.settings, self.shape, self._era = (
             model, widths, settings, shape, era,
         )  # fmt: skip
+        self._flash = settings.flash_attn and model.traits.flash
+        self._strays = self._flash and not widths.kernel
         self._base = 4 if era is Era.C else 2
         self.token = 4 * shape.ubatch
         self._outputs = max(1, settings.parallel) * (1 + settings.n_draft)
         self.mask = self._mask(shape.cells) if any(x.k for x in model.layers) else 0
         self.mask += self._mask(shape.cells_swa) if model.has_swa else 0
+        indexed = model.traits.indexer is not Indexer.NONE
+        self.mask += self._mask(shape.cells) if indexed else 0
         self.small = self._small()
         self.stream = self._base * widths.embedding * self.token
-        self.inputs = self.mask + self.stream + self.small
+        streams = self._base + (self._base - 1) * widths.deep
+        self.fed = (streams * widths.embedding + widths.per_layer) * self.token
+        self.inputs = self.mask + self.fed + self.small
 
     def of(self, settings: Settings) -> "Graph":
         """The same of other settings, such as those of the context that predicts."""
-        return Graph(self._model, self._w, settings, self._shape, self._era)
+        return Graph(self._model, self._w, settings, self.shape, self._era)
 
     def _mask(self, cells: int) -> int:
-        return self._shape.ubatch * cells * (2 if self._settings.flash_attn else 4)
+        return self.shape.ubatch * cells * (2 if self._flash else 4)
 
     def _small(self) -> int:
         """Positions, indices and rotations (llama-graph.cpp: set_input of each input)."""
         caches = 2 if self._model.has_swa else 1
         per_token = 20 + 16 * caches - 8 * self._model.is_mla + 12 * self._w.m_rope
         rotation = 4 * caches * (self._w.rotation**2 + 64**2) if self._quantized_k else 0
-        small = per_token * self._shape.ubatch + 64 + (rotation if self._w.rotation else 0)
-        return small if self._settings.flash_attn else small + 2 * caches * self._w.v * self.token
+        small = per_token * self.shape.ubatch + 64 + (rotation if self._w.rotation else 0)
+        return small if self._flash else small + 2 * caches * self._w.v * self.token
 
     @property
     def _quantized_k(self) -> bool:
-        return cache_type(self._settings.type_k).is_quantized
+        return cache_type(self.settings.type_k).is_quantized
 
     def device(self, load: Load, borrowed: Borrowed, padding: Padding, *, piped: bool) -> Buffer:
         """The buffer of one device that runs layers of its own, or the output alone."""
         if load.only_output and self._era is not Era.A:
             return self.logits()
-        plain = self._plain(padding)
-        lent = max(self._lending(load, borrowed), self._fetching(load))
+        plain = self._plain(padding, experts=not load.dense)
+        lent = max(self._lending(load, borrowed), self._fetching(load, padding))
         if self._era is Era.A:
             logits = self._model.n_vocab * self.token + 5 * self._w.embedding * self.token
             return Buffer(max(plain, lent, logits + self.mask), 0.35)
+        fused = 0 if load.dense else self._fused(padding)
         if piped:
-            return Buffer(self._piped(plain, first=load.first), self._error(0.05))
+            return Buffer(self._piped(plain, first=load.first), self._error(0.05), fused)
         partial = bool(load.layers_lent)
-        error = (
-            (0.75 if self._model.has_state else 0.3)
-            if partial
-            else 0.2
-            if load.experts_lent or not load.first
-            else 0.03
-        )
-        return Buffer(max(plain, lent), self._error(error))
+        error = 0.3 if partial else 0.2 if load.experts_lent or not load.first else 0.03
+        held = [borrowed.second[n] for n in (*load.experts_lent, *load.layers_lent)]
+        more = max(held, default=0) if self.late_masks else 0
+        more += fused + self._fetched(load) // 2
+        partly = partial or bool(load.experts_lent)
+        return Buffer(max(plain, lent), self._error(error, partly=partly), more)
 
     def logits(self) -> Buffer:
         """What a device that has the output alone works on."""
-        return Buffer(4 * self._outputs * (self._model.n_vocab + 4 * self._w.embedding), 0.5)
+        nbytes = 4 * self._outputs * (self._model.n_vocab + 4 * self._w.embedding)
+        return Buffer(nbytes, 0.5, 1 << 20)
 
-    def host(self, *, piped: bool, partial: bool = False) -> Buffer:
-        """Inputs in host memory that the devices can reach: `CUDA_Host`. partial: layers are on
-        the host, and what states pass on between devices and host is in no form."""
+    def host(self, *, piped: bool, lent: bool = False, partial: bool = False) -> Buffer:
+        """Inputs in host memory that the devices can reach: `CUDA_Host`. lent: some layers stay
+        there; partial: recurrent ones, which are worked on there."""
         if self._era is Era.A:
             return Buffer(2 * self.mask + 2 * self._w.embedding * self.token + self.small, 0.5)
+        known = 0.03 if self._flash else 0.12
         if piped:
-            nbytes = (_COPIES + 1) * self.mask + self.stream * 5 // 2 + _COPIES * self.small
-            return Buffer(nbytes, self._error(0.03))
-        passing = partial and self._model.has_state
-        attends = not self._settings.flash_attn and not self._settings.kv_offload
-        nbytes = self.inputs + (self._scores() if attends else 0)
-        return Buffer(nbytes, self._error(0.75 if passing else 0.03))
+            nbytes = (_COPIES + 1) * self.mask + self.fed * 5 // 2 + _COPIES * self.small
+            copies = (_COPIES + 1) * len(self._model.layers)
+            return Buffer(nbytes + copies * self._strayed(), self._error(known))
+        scores = 0 if self._flash else self._scores()
+        attended = 0 if self.settings.kv_offload else scores
+        nbytes, mixed = self.inputs + self._strayed() + attended, self._w.mix * self.token
+        if not partial or not self._model.has_state:
+            return Buffer(nbytes, self._error(known, partly=lent and not is_measured(self._model)))
+        if self._w.gated:
+            return Buffer(nbytes, self._error(0.1, partly=True), 3 * mixed // 2)
+        scores -= attended
+        return Buffer(
+            nbytes + 2 * mixed + scores // 2,
+            self._error(0.1, partly=True),
+            (3 * mixed + scores) // 2,
+        )
+
+    def _strayed(self) -> int:
+        """Keys and values of a layer, where flash attention is on and only the CPU has it."""
+        if not self._strays:
+            return 0
+        sizer = Sizer(self._model, self.settings, self.shape, Padding(32))
+        return max(sizer.layer(layer).kv for layer in set(self._model.layers))
 
     def alone(self) -> Buffer:
         """Without any device: the graph runs in host memory, and nothing is copied."""
@@ -141,9 +141,9 @@ class Graph:
                 piped=False
             )
         nbytes = self.token * widest
-        if self._settings.flash_attn:
+        if self._flash:
             nbytes = max(nbytes, self._copies(padding))
-        elif self._settings.kv_offload:
+        elif self.settings.kv_offload:
             nbytes = max(nbytes, self._scores() + self._w.attending(self._base) * self.token)
         nbytes += self.mask + self.small
         if piped:  # as seen once, with llama.cpp 0.7.0 on two devices
@@ -153,47 +153,49 @@ class Graph:
             self.mask + 2 * e * self.token + self.small, 0.1
         )
 
-    def _error(self, known: float) -> float:
-        """Architectures differ in the order of their steps, and recurrent layers in kind."""
-        model = self._model
-        apart = 0.0 if self._settings.kv_offload else 0.35  # attention and its scores on the host
-        if model.architecture in _MEASURED:
-            return max(known, apart)
-        strange = model.traits.guess or (model.has_state and not self._w.gated)
-        nearly = 0.1 if model.architecture in _NEARLY else 0.25
-        return max(known, apart, 0.5 if strange else nearly)
+    def _error(self, known: float, *, partly: bool = False) -> float:
+        apart = 0.0 if self.settings.kv_offload else 0.35  # attention and its scores on the host
+        apart = 3.0 if self._strays else apart
+        return max(known, apart, share_of(self._model, partly=partly))
 
-    def _plain(self, padding: Padding) -> int:
+    def _plain(self, padding: Padding, *, experts: bool = True) -> int:
         """All weights where they are used (memory of one device, or of each). Without flash
         attention, attention is where its keys are."""
-        w, e = self._w, self._w.embedding
         logits = 4 * self._outputs * self._model.n_vocab
-        sizes = [w.peak(self._base) * self.token, logits + self.stream]
-        if self._settings.flash_attn:
-            sizes.append(self._copies(padding))
-        elif not self._settings.kv_offload:
-            return max(sizes) + self.small
-        else:
-            scores = self._scores()
-            width = self._base * e + self._mla_width(last=0) if w.mla else w.attending(self._base)
-            sizes.append(scores + width * self.token)
-        return max(sizes) + self.mask + self.small
+        peak = self._w.peak(self._base, experts=experts) * self.token
+        elsewhere = not self._flash and not self.settings.kv_offload
+        sizes = (peak, logits + self.stream, 0 if elsewhere else self._attention(padding))
+        return max(sizes) + self.small + (0 if elsewhere else self.mask)
+
+    def _attention(self, padding: Padding) -> int:
+        """While queries meet keys: copies of K and V, or scores."""
+        if self._flash:
+            return self._copies(padding)
+        return self._scores() + self._queries() * self.token
+
+    def _queries(self) -> int:
+        """Floats per token, of queries and of the residual stream."""
+        w = self._w
+        return self._base * w.embedding + w.queries() if w.mla else w.attending(self._base)
 
     def _scores(self) -> int:
         """How each query meets each key, in full."""
-        return max(self._model.heads) * self._shape.cells * self.token
+        return max(self._model.heads) * self.shape.cells * self.token
 
     def _copies(self, padding: Padding) -> int:
         """Flash attention takes halves: a layer's K and V are copied, wherever they are f32
         (llama-graph.cpp: build_attn_mha), and on CUDA if they are quantized."""
         if not self._quantized_k or padding.row == 1:
             return self._halves()
-        w, cells = self._w, self._shape.cells * self._shape.streams
+        w, cells = self._w, self.shape.cells * self.shape.streams
         copy = 2 * w.kv * cells
         if w.mla:
-            width = max(18 * w.embedding, self._base * w.embedding + self._mla_width(last=w.mla[2]))
-            if copy > _COPY_MATTERS:
-                width = max(width, self._mla_width(last=w.mla[2] + w.mla[3]))
+            heads, cached, _, rank = w.mla
+            width = self._base * w.embedding + w.queries()
+            result = heads * rank * self.token
+            if result + copy <= w.queries() * self.token - heads * cached * self.token:
+                return width * self.token  # it fits where the queries were projected
+            width += heads * rank
         elif w.gated:
             width = self._base * w.embedding + 51 * w.attention // 10
         elif self._model.architecture == "gemma4":
@@ -203,28 +205,21 @@ class Graph:
         return copy + width * self.token
 
     def _halves(self) -> int:
-        types, w = (self._settings.type_k, self._settings.type_v), self._w
+        types, w = (self.settings.type_k, self.settings.type_v), self._w
         wide = [n for n, one in zip((w.kv - w.v, w.v), types, strict=True) if one == "f32"]
-        copy = 2 * sum(wide) * self._shape.cells * self._shape.streams
+        copy = 2 * sum(wide) * self.shape.cells * self.shape.streams
         return copy + w.attending(self._base) * self.token if copy else 0
-
-    def _mla_width(self, *, last: int) -> int:
-        """Queries in the width of the cache, twice, and one thing more per head."""
-        if not self._w.mla:
-            return 0
-        heads, cached, _, _ = self._w.mla
-        return heads * (2 * cached + (last or 128))
 
     def _piped(self, plain: int, *, first: bool) -> int:
         """Several devices at work at once, on copies of the inputs (cparams.pipeline_parallel)."""
         e = self._w.embedding
         shift = -e if self._w.gated else 0 if self._w.mla else self._w.attention - e
-        nbytes = plain + _COPIES * self.inputs + shift * self.token
+        nbytes = plain + _COPIES * self.inputs + (shift + 24 * self._w.per_layer) * self.token
         return nbytes if first else nbytes - (self._base + 1) * e * self.token
 
     def _lending(self, load: Load, borrowed: Borrowed) -> int:
         """Weights that the host holds are copied for the step that needs them, one at a time."""
-        if self._shape.ubatch < _OFFLOAD_BATCH or not self._settings.op_offload:
+        if not self._lends:
             return 0
         sizes = [0]
         if load.experts_lent:
@@ -236,18 +231,40 @@ class Graph:
             sizes.append(step + max(each))
         return max(sizes)
 
-    def _fetching(self, load: Load) -> int:
+    def _fetching(self, load: Load, padding: Padding) -> int:
         """Keys and values that the host holds are copied for the layer that looks at them; those
         of MLA twice, since V is a view of K."""
-        whole = self._settings.kv_offload
-        if not whole and not self._settings.flash_attn:
+        cache, width = self._fetched(load), self._queries() * self.token
+        copied = (2 if self._w.mla else 1) * cache + width
+        attention = max(self._attention(padding), self._w.attending(self._base) * self.token)
+        return cache and max(copied, attention + cache) + self.mask + self.small
+
+    def _fetched(self, load: Load) -> int:
+        """Keys and values that the host holds and a device works with: those of the widest layer."""
+        whole = self.settings.kv_offload
+        if not whole and not self._flash:
             return 0  # then the host looks at them itself
-        layers = [self._model.layers[n] for n in load.layers_lent] if whole else self._model.layers
-        sizer = Sizer(self._model, self._settings, self._shape, HOST)
-        kept = max((sizer.layer(layer).kv for layer in layers), default=0)
-        width = self._mla_width(last=0) if self._w.mla else self._w.attending(self._base)
-        copies = 2 if self._w.mla else 1
-        return kept and copies * kept + width * self.token + self.mask + self.small
+        layers = {self._model.layers[n] for n in load.layers_lent}
+        sizer = Sizer(self._model, self.settings, self.shape, HOST)
+        each = (sizer.layer(layer).kv for layer in (layers if whole else set(self._model.layers)))
+        return max(each, default=0)
+
+    def _fused(self, padding: Padding) -> int:
+        """CUDA may keep the experts' products until they are summed up (ggml-cuda.cu:
+        graph_optimize, ggml_cuda_match_moe_weighted_reduction): or not, as it fuses them or not."""
+        used = self._w.used if padding.row > 1 else 0
+        return used * self._w.embedding * self.token if 2 <= used <= _FUSED else 0
+
+    @property
+    def late_masks(self) -> bool:
+        """A mask that only some layers need comes late, and may lie where weights would."""
+        mixed = self._model.has_swa or self._model.has_state
+        return mixed and self._lends and not is_measured(self._model)
+
+    @property
+    def _lends(self) -> bool:
+        """Does a device work on what the host holds? (ggml-cuda.cu: offload_op)"""
+        return self.shape.ubatch >= _OFFLOAD_BATCH and self.settings.op_offload
 
     def _masks(self, layers: Sequence[int]) -> int:
         """The masks in use up to the last of these layers."""
@@ -255,5 +272,5 @@ class Graph:
         return (
             self.mask
             if len(seen) > 1 or not self._model.has_swa
-            else (self._mask(self._shape.cells_swa if True in seen else self._shape.cells))
+            else (self._mask(self.shape.cells_swa if True in seen else self.shape.cells))
         )

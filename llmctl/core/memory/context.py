@@ -41,12 +41,13 @@ def pad256(count: int) -> int:
 
 def shape_of(model: Model, settings: Settings) -> Shape:
     """Cells and streams (llama-context.cpp, constructor; llama-kv-cache-iswa.cpp)."""
-    n_ctx = pad256(settings.ctx or model.n_ctx_train)
+    asked = settings.ctx or model.n_ctx_train
+    n_ctx = pad256(asked)
     parallel = max(1, settings.parallel)
     streams = 1 if settings.unified else parallel
     cells = n_ctx if settings.unified else pad256(n_ctx // parallel)
     n_ctx = cells * streams
-    ubatch = min(settings.ubatch or settings.batch, settings.batch, n_ctx)
+    ubatch = min(settings.ubatch or settings.batch, settings.batch, asked)
     seen = model.window * (parallel if settings.unified else 1) + ubatch
     cells_swa = cells if settings.swa_full else pad256(min(cells, seen))
     rollback = settings.n_draft if model.traits.rollback and settings.mtp else 0

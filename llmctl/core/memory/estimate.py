@@ -10,70 +10,19 @@ then computed anew.
 
 from collections.abc import Sequence
 
-import msgspec
 from msgspec.structs import replace
 
 from llmctl.core.gguf import Header
-from llmctl.core.memory.compute import Buffer, Graph, Load
+from llmctl.core.memory.buffers import Buffer, Load
+from llmctl.core.memory.compute import Graph
 from llmctl.core.memory.context import Shape, Sizer, shape_of
 from llmctl.core.memory.model import Model
+from llmctl.core.memory.need import Draft, Estimate, Need
 from llmctl.core.memory.notes import notes, ram_notes
 from llmctl.core.memory.place import CPU, Loader, Placement, place
-from llmctl.core.memory.settings import HOST, Device, Era, Settings, padding_of
+from llmctl.core.memory.settings import CUDA, HOST, Device, Era, Settings, padding_of
 from llmctl.core.memory.weights import Weights
 from llmctl.core.memory.widths import borrowed_of, widths_of
-
-
-class Draft(msgspec.Struct, frozen=True):
-    """A model that drafts: llama.cpp gives it the target's context and a plan of its own.
-
-    home: the one device that it is on, or CPU; None: it is divided as its settings say.
-    """
-
-    model: Model
-    settings: Settings
-    home: int | None = None
-
-
-class Need(msgspec.Struct, frozen=True, kw_only=True):
-    """What one device, or the host, must have room for. compute_error: how many bytes compute may
-    be off, either way. draft_bytes: a draft model or MTP context with all it needs there."""
-
-    name: str
-    weights_bytes: int = 0
-    kv_bytes: int = 0
-    state_bytes: int = 0
-    compute_bytes: int = 0
-    compute_error_bytes: int = 0
-    mmproj_bytes: int = 0
-    draft_bytes: int = 0
-    output_bytes: int = 0
-
-    @property
-    def total_bytes(self) -> int:
-        """All of it, compute at its estimate."""
-        return (
-            self.weights_bytes + self.kv_bytes + self.state_bytes + self.compute_bytes
-            + self.mmproj_bytes + self.draft_bytes + self.output_bytes
-        )  # fmt: skip
-
-
-class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """A priced plan. exact: weights and context are what llama.cpp allocates, to the byte; else
-    they are bounds, and the warnings say why.
-
-    cache_ram_max_bytes, checkpoints_max_bytes: what the server may keep in host memory besides, at
-    most, as it works. unused_bytes: weights in the file that are not loaded.
-    """
-
-    devices: tuple[Need, ...]
-    host: Need
-    n_ctx: int
-    era: Era
-    exact: bool
-    cache_ram_max_bytes: int = 0
-    checkpoints_max_bytes: int = 0
-    warnings: tuple[str, ...] = ()
 
 
 def _need(name: str, weights: int, kv: int, state: int, compute: Buffer) -> Need:
@@ -186,7 +135,9 @@ class Estimator:
     def loader(self, *, mtp: bool) -> Loader:
         """The tensors that are loaded, with or without those of the MTP layers."""
         if mtp not in self._loaders:
-            self._loaders[mtp] = Loader(Weights(self.model, mtp=mtp), self.devices)
+            cuda = all(one.row == CUDA.row for one in self._paddings)
+            weights = Weights(self.model, mtp=mtp, cuda=cuda and bool(self.devices))
+            self._loaders[mtp] = Loader(weights, self.devices)
         return self._loaders[mtp]
 
     def checkpoints(self, settings: Settings, shape: Shape) -> int:
@@ -221,24 +172,34 @@ class Estimator:
 
     def _compute(self, settings: Settings, where: Placement, graph: Graph) -> list[Buffer]:
         """One buffer per device, then the host's."""
-        used = self._used(where)
-        if not used:
-            if not self.devices:
-                return [graph.alone()]
-            used = [0]
-        piped = self._piped(settings, where)
+        if not self.devices:
+            return [graph.alone()]
+        moved = self._moved(settings)
+        experts = tuple(n for n in moved if where.of(n) != CPU)
         lent = tuple(range(min(where.start, len(self.model.layers))))
+        used = self._used(where)
+        if not used or experts or lent:  # what is lent goes to the first, though it has no layers
+            used = sorted({0, *used})
+        piped = self._piped(settings, where)
         buffers = [Buffer(0, 0.0)] * len(self.devices)
         for n in used:
+            begin = where.runs[n][0]
             load = Load(
-                first=n == used[0],
-                only_output=where.runs[n][0] >= self.model.trunk and n != used[0],
-                experts_lent=self._experts(settings, where, [n]),
-                layers_lent=lent if n == used[0] else (),
+                first=begin == where.start,
+                only_output=begin >= self.model.trunk and begin != where.start,
+                experts_lent=experts if n == 0 else (),
+                layers_lent=lent if n == 0 else (),
+                dense=n > 0 and self._all_moved(where.runs[n], moved),
             )
             padding = self._paddings[n]
             buffers[n] = graph.device(load, self.borrowed[padding], padding, piped=piped)
-        return [*buffers, graph.host(piped=piped, partial=where.start > 0)]
+        recurrent = any(self.model.layers[n].state for n in lent)
+        return [*buffers, graph.host(piped=piped, lent=bool(lent), partial=recurrent)]
+
+    def _all_moved(self, run: tuple[int, int], moved: tuple[int, ...]) -> bool:
+        """Are the experts of all these layers the host's, if there are any?"""
+        layers = range(run[0], min(run[1], len(self._expert_layers)))
+        return all(n in moved for n in layers if self._expert_layers[n])
 
     def _used(self, where: Placement) -> list[int]:
         return [n for n, (first, last) in enumerate(where.runs) if last > first]
@@ -249,20 +210,16 @@ class Estimator:
         whole = where.start == 0 and settings.kv_offload and settings.split_mode == "layer"
         return len(self.devices) > 1 and whole and not moved
 
-    def _experts(
-        self, settings: Settings, where: Placement, used: Sequence[int]
-    ) -> tuple[int, ...]:
-        """The layers on these devices whose experts the host holds."""
+    def _moved(self, settings: Settings) -> tuple[int, ...]:
+        """The layers whose experts the host holds though they are on a device."""
         kept = set(range(min(settings.n_cpu_moe, len(self._expert_layers))))
         if settings.overrides:
             loader = self.loader(mtp=settings.mtp)
             for piece, target in loader.weights.overridden(settings.overrides):
                 if piece.expert:
                     (kept.add if target == "CPU" else kept.discard)(piece.unit)
-        return tuple(
-            n for n in sorted(kept)
-            if n < len(self._expert_layers) and self._expert_layers[n] and where.of(n) in used
-        )  # fmt: skip
+        last = len(self._expert_layers)
+        return tuple(n for n in sorted(kept) if n < last and self._expert_layers[n])
 
     def predicting(self, settings: Settings) -> tuple[tuple[Need, ...], Need]:
         """The MTP context alone: a cache and compute of its own; its weights are the model's."""

@@ -26,10 +26,15 @@ class Hparams:
         return self._int(key, value)
 
     def each(self, key: str, layers: int, default: int = 0) -> tuple[int, ...]:
-        """One number per layer (llama-model-loader.cpp: get_key_or_arr)."""
+        """One number per layer. A list that is too short is refused, as llama.cpp does
+        (llama-model-loader.cpp: get_key_or_arr); layers that a model runs again have 0."""
         value = self._metadata.get(self._prefix + key, default)
         if not isinstance(value, tuple):
             return (self._int(key, value),) * layers
+        if len(value) < self.layers():
+            raise GgufError(
+                f"{self._prefix}{key} has {len(value)} numbers for {self.layers()} layers."
+            )
         if len(value) < layers:
             value = (*value, *(0,) * (layers - len(value)))
         return tuple(self._int(key, one) for one in value[:layers])

@@ -59,6 +59,10 @@ class Model(msgspec.Struct, frozen=True, dict=True):
     v_max: int
     index_v_max: int
     missing_bytes: int = 0
+    ssm_state: int = 0
+    ssm_inner: int = 0
+    deep: int = 0
+    per_layer: int = 0
 
     @property
     def has_state(self) -> bool:
@@ -89,7 +93,9 @@ def model_of(header: Header) -> Model:
         keys.number("expert_used_count"), raw.window, raw.is_mla,
         keys.number("attention.kv_lora_rank"), keys.number("attention.key_length_mla"),
         keys.has("rope.dimension_sections"), max(raw.v(n) for n in range(count)),
-        raw.dims[1], header.missing_bytes,
+        raw.dims[1], header.missing_bytes, keys.number("ssm.state_size"),
+        keys.number("ssm.inner_size"), keys.number("n_deepstack_layers"),
+        keys.number("embedding_length_per_layer_input") * count,
     )  # fmt: skip
 
 
@@ -98,7 +104,8 @@ def _vocabulary(header: Header, keys: Hparams) -> int:
     tokens = header.arrays.get("tokenizer.ggml.tokens")
     if tokens is not None:
         return tokens.count
-    rows = next((t.shape[1] for t in header.tensors if t.name == "token_embd.weight"), 0)
+    shapes = (t.shape for t in header.tensors if t.name == "token_embd.weight")
+    rows = next((shape[1] for shape in shapes if len(shape) > 1), 0)
     return keys.number("vocab_size", rows)
 
 
@@ -284,7 +291,8 @@ class _Raw:
         return self._architecture in {"glm-dsa", "glm5-next"}
 
     def _index_width(self) -> int:
-        pooled = 3 if self._keys.number("attention.indexer.kpool") else 1
+        pools = self._architecture == "glm5-next"  # the only one that reads the key
+        pooled = 3 if pools and self._keys.number("attention.indexer.kpool") else 1
         return self._keys.number("attention.indexer.key_length") * pooled
 
     def _index_has_v(self) -> bool:

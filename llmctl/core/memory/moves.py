@@ -1,13 +1,12 @@
 """Which experts leave a device so that a run of units fits: of as few layers as can be.
 
-Experts that the host holds still cost their device something: room for the largest of them, while
-it works. So the largest are not always the best to move. But for a limit on the size of what is
-lent (a `Cap`) they are: of those within it, the layers that free the most. There are few sizes in a
-model, and each is tried.
+Experts that the host holds still cost the first device something: room for the largest of them,
+while it works. So the largest are not always the best to move. But for a limit on what is lent (a
+`Cap`) they are: of the layers within it, those that free the most. There are few limits in a model,
+and each is tried.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
 
 from llmctl.core.memory.price import Cap, Prices
 
@@ -15,18 +14,19 @@ ENDLESS = 1 << 62
 """Bytes left on a device that is not used."""
 
 
-class _Try:
-    """One cap, for a run that grows: the layers within it, those that free the most in front."""
+class _Run:
+    """A run that grows: of the layers that may be lent, those that free the most in front.
+    compute: with experts to work on, and without any."""
 
-    def __init__(self, cap: Cap, sizes: Sequence[int], expert: Sequence[int]) -> None:
-        self._cap, self._sizes, self._expert = cap, sizes, expert
+    def __init__(self, compute: tuple[int, int]) -> None:
+        self._compute = compute
         self._freed: list[int] = []  # negative: bisect wants them to rise
-        self.moved = self._gain = 0
+        self.moved = self._gain = self._experts = 0
 
-    def add(self, layer: int) -> None:
-        """One more layer at the end of the run."""
-        freed = self._expert[layer + 1] - self._expert[layer]
-        if not freed or layer >= self._cap.before or self._sizes[layer] > self._cap.size:
+    def add(self, freed: int, *, lendable: bool) -> None:
+        """One more layer with experts at the end of the run, and what moving them frees."""
+        self._experts += 1
+        if not lendable or not freed:
             return
         at = bisect_right(self._freed, -freed)
         self._freed.insert(at, -freed)
@@ -36,21 +36,24 @@ class _Try:
     def left(self, spare: int) -> int:
         """Moves as few as can be; the bytes that are left then, negative if all are not enough.
         spare: bytes that are left for compute with nothing moved."""
-        room = spare + self._gain - self._cap.compute
+        room = self._room(spare)
         while room < 0 and self.moved < len(self._freed):
-            room -= self._freed[self.moved]
             self._gain -= self._freed[self.moved]
             self.moved += 1
+            room = self._room(spare)
         return room
+
+    def _room(self, spare: int) -> int:
+        return spare + self._gain - self._compute[self.moved == self._experts]
 
 
 class Moves:
     """What has to be moved off one device with so many bytes, for placements that begin at unit
-    `start`."""
+    `start`, and lend only what a cap allows."""
 
-    def __init__(self, prices: Prices, device: int, budget: int, start: int) -> None:
+    def __init__(self, prices: Prices, device: int, budget: int, start: int, cap: Cap) -> None:
         self._prices, self._device, self._budget = prices, device, budget
-        self._start = start
+        self._start, self._cap = start, cap
         self._runs: dict[int, list[tuple[int, int]]] = {}
 
     def runs(self, first: int) -> list[tuple[int, int]]:
@@ -58,29 +61,32 @@ class Moves:
         how many layers the experts are moved, and the bytes that are left (of a device that is not
         used, none are asked for). A longer run never moves fewer."""
         if first not in self._runs:
-            self._runs[first] = [(0, ENDLESS), *self._found(first)]
+            unused = ENDLESS if self._device else self._budget - self._cap.compute
+            self._runs[first] = [(0, unused), *self._found(first)] if unused >= 0 else []
         return self._runs[first]
 
     def _found(self, first: int) -> list[tuple[int, int]]:
-        prices, found = self._prices, []
-        none = prices.compute(self._device, first, self._start, -1, -1, piped=False)
-        spares = self._spares(first)
-        for spare in spares:
-            if spare < none:
+        expert, has_experts = self._prices.expert[self._device], self._prices.has_experts
+        run, found, lendable = _Run(self._computes(first)), [], self._cap.layers
+        for layer, spare in enumerate(self._spares(first), first):
+            if has_experts[layer]:
+                run.add(expert[layer + 1] - expert[layer], lendable=layer in lendable)
+            room = run.left(spare)
+            if room < 0:
                 break
-            found.append((0, spare - none))
-        tries = self._tries(first, first + len(found))
-        for layer in range(first + len(found), prices.units):
-            spare, best = spares[layer - first], None
-            for one in tries:
-                one.add(layer)
-                room = one.left(spare)
-                if room >= 0 and (best is None or (one.moved, -room) < best):
-                    best = one.moved, -room
-            if best is None:
-                break
-            found.append((best[0], -best[1]))
+            found.append((run.moved, room))
         return found
+
+    def _computes(self, first: int) -> tuple[int, int]:
+        """What compute takes with experts to work on, and without any; the first device works on
+        what is lent in any case."""
+        if self._device == 0:
+            return self._cap.compute, self._cap.compute
+        usual, dense = (
+            self._prices.compute(self._device, first, self._start, (), piped=False, dense=dense)
+            for dense in (False, True)
+        )
+        return usual, dense
 
     def _spares(self, first: int) -> list[int]:
         """Bytes left for compute, with all experts on the device, for ever longer runs."""
@@ -97,33 +103,15 @@ class Moves:
             )  # fmt: skip
         return spares
 
-    def _tries(self, first: int, last: int) -> list[_Try]:
-        prices, device = self._prices, self._device
-        sizes, expert = prices.lent_sizes(device), prices.expert[device]
-        tries = [_Try(cap, sizes, expert) for cap in prices.caps(device, first, self._start)]
-        for layer in range(first, last):
-            for one in tries:
-                one.add(layer)
-        return tries
-
     def chosen(self, first: int, last: int, count: int, least: int) -> tuple[int, ...]:
         """Of which layers the experts go, where `count` are enough: the first ones if that leaves
-        `least` bytes, else those that leave the most."""
-        sizes, expert = self._prices.lent_sizes(self._device), self._prices.expert[self._device]
-        layers = [n for n in self._prices.expert_layers if first <= n < last]
-        plain = tuple(layers[:count])
-        if not count or self._left(first, last, plain) >= least:
-            return plain
-        layers.sort(key=lambda n: expert[n] - expert[n + 1])
-        sets = [plain]
-        for cap in self._prices.caps(self._device, first, self._start):
-            within = [n for n in layers if n < cap.before and sizes[n] <= cap.size]
-            sets.append(tuple(sorted(within[:count])))
-        enough = [one for one in sets if len(one) == count]
-        return max(enough, key=lambda one: self._left(first, last, one))
-
-    def _left(self, first: int, last: int, lent: Sequence[int]) -> int:
-        needed = self._prices.holding(
-            self._device, first, last, lent, start=self._start, piped=False
-        )
-        return self._budget - needed
+        `least` bytes, else those that free the most."""
+        expert = self._prices.expert[self._device]
+        layers = sorted(n for n in self._cap.layers if first <= n < last)
+        best = sorted(layers, key=lambda n: expert[n] - expert[n + 1])[:count]
+        plain = layers[:count]
+        lacking = sum(expert[n + 1] - expert[n] for n in best)
+        lacking -= sum(expert[n + 1] - expert[n] for n in plain)
+        runs = self.runs(first)
+        enough = count and runs[last - first][1] - lacking >= least
+        return tuple(plain) if enough else tuple(sorted(best))

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from llmctl.core.gguf_types import BY_NAME
 from llmctl.core.memory.context import Shape, cache_type
+from llmctl.core.memory.kernels import has_kernel
 from llmctl.core.memory.model import Model
 from llmctl.core.memory.settings import Device, Settings, is_known
 from llmctl.core.memory.weights import scans
@@ -64,6 +65,11 @@ def _traps(model: Model, settings: Settings, shape: Shape) -> Iterable[str]:
         )
     if v.is_quantized and not settings.flash_attn and not model.is_mla:
         yield f"A V cache of {v.name} needs flash attention: llama.cpp will not start without."
+    if settings.flash_attn and not has_kernel(model):
+        yield (
+            f"CUDA has no flash attention for this model's heads ({max(model.head_k)} wide): forced"
+            " on, it runs on the CPU and copies the cache there. Use `flash_attn: auto` or `off`."
+        )
     for name, type_ in (("K", k), ("V", v)):
         widths = {layer.k if name == "K" else layer.v for layer in model.layers}
         if any(width % type_.block for width in widths):

@@ -114,6 +114,8 @@ class Loader:
 
     def _tied_twice(self) -> int:
         """Both uses of a tied embedding on the CPU: it is there once."""
+        if self.weights.twice:
+            return 0
         last = self.weights.pieces[-1] if self.weights.pieces else None
         tied = last is not None and last.name == "token_embd.weight" and last.unit != INPUT
         return padded(last.tensor, HOST) if tied and last else 0

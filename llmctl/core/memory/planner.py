@@ -24,8 +24,9 @@ from msgspec.structs import replace
 from llmctl.core.gguf import Header
 from llmctl.core.memory.context import shape_of
 from llmctl.core.memory.drafting import Drafting
-from llmctl.core.memory.estimate import Draft, Estimator
+from llmctl.core.memory.estimate import Estimator
 from llmctl.core.memory.model import Model
+from llmctl.core.memory.need import Draft
 from llmctl.core.memory.price import Prices
 from llmctl.core.memory.search import Layout, Search, Way
 from llmctl.core.memory.settings import HOST, Device, Override, Settings

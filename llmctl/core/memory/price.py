@@ -4,30 +4,34 @@ The numbers are the Estimator's own, to the byte (a test holds both against each
 way to them is shorter, since a search asks for thousands of placements of one context.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 
 import msgspec
 
-from llmctl.core.memory.compute import Buffer, Graph, Load
+from llmctl.core.memory.buffers import Buffer, Load
+from llmctl.core.memory.compute import Graph
 from llmctl.core.memory.context import Shape, Sizer, shape_of
 from llmctl.core.memory.estimate import Estimator
 from llmctl.core.memory.settings import HOST, Padding, Settings, padding_of
 from llmctl.core.memory.weights import Weights, padded
 
+_Lent = tuple[int, int, bool] | None
+"""What counts of the layers whose experts the host holds: the largest, what may still be there of
+the step before, and whether layers of both kinds are among those up to the last."""
+
 
 class Cap(msgspec.Struct, frozen=True):
-    """A device's compute buffer while the host holds experts of layers before `before` whose
-    largest tensors take up to `size` bytes: `compute` bytes."""
+    """What the first device's compute buffer takes, in bytes, while the host holds experts of these
+    layers or of some of them."""
 
     compute: int
-    size: int
-    before: int
+    layers: frozenset[int]
 
     def covers(self, other: "Cap") -> bool:
         """Does it allow all that the other one does, and take no more?"""
-        allows = self.size >= other.size and self.before >= other.before
-        return allows and self.compute <= other.compute
+        return self.layers >= other.layers and self.compute <= other.compute
 
 
 class Prices:
@@ -63,8 +67,8 @@ class Prices:
         self.has_experts = [*map(bool, estimator.borrowed[HOST].experts), False]
         loaded = self.model.trunk if not settings.mtp else len(self.model.layers)
         self.expert_layers = [n for n in range(loaded) if self.has_experts[n]]
-        self._computed: dict[tuple[Padding, bool, bool, bool, int, bool, int], int] = {}
-        self._caps: dict[tuple[Padding, bool, bool, bool, int], tuple[Cap, ...]] = {}
+        self._computed: dict[tuple[Padding, bool, bool, bool, bool, int, _Lent], int] = {}
+        self._caps: dict[int, tuple[Cap, ...]] = {}
         kinds = [layer.is_swa for layer in self.model.layers]
         self._mixed_from = next((n for n, one in enumerate(kinds) if one != kinds[0]), self.units)
         self._tails: dict[tuple[int, bool, int], int] = {}
@@ -119,31 +123,33 @@ class Prices:
     ) -> int:
         """Units first..last-1 on a device, experts only from `kept_from` on. start: the first unit
         on any device; a run that begins there is that of the first device in use."""
-        lent = [n for n in range(first, min(kept_from, last)) if self.has_experts[n]]
+        layers = range(start, min(kept_from, self.units))
+        lent = [n for n in layers if self.has_experts[n]]
         return self.holding(device, first, last, lent, start=start, piped=piped)
 
     def holding(
         self, device: int, first: int, last: int, lent: Sequence[int], *, start: int, piped: bool
     ) -> int:
         """Units first..last-1 on a device, but the experts of the layers `lent` (in their order) on
-        the host."""
-        if last <= first:
-            return 0
-        sizes, expert = self.lent_sizes(device), self.expert[device]
-        weights = self.weights(device, first, last) - sum(expert[n + 1] - expert[n] for n in lent)
+        the host. These are the layers of all devices, since the first one works on what is lent
+        wherever the layers are, and if it has none of its own."""
+        expert = self.expert[device]
+        freed = sum(expert[n + 1] - expert[n] for n in lent if first <= n < last)
         if self._said:
-            layers = [n for n in range(first, last) if self.has_experts[n]]
+            layers = [n for n in range(start, self.units) if self.has_experts[n]]
             lent = [n for n in layers if self._said.get(n, n in lent)]
-        largest = max(lent, key=sizes.__getitem__, default=-1)
-        return (
-            weights
-            + self.compute(device, first, start, largest, lent[-1] if lent else -1, piped=piped)
-            + self.tail(device, first, last, start=start, piped=piped)
-        )  # fmt: skip
+        helps = device == 0 and (start > 0 or len(lent) > 0) and start < self.units
+        if last <= first and not helps:
+            return 0
+        moved = sum(first <= n < last for n in lent)
+        dense = device > 0 and moved == sum(self.has_experts[first:last])
+        compute = self.compute(device, first, start, lent, piped=piped, dense=dense)
+        tail = self.tail(device, first, last, start=start, piped=piped)
+        return self.weights(device, first, last) - freed + compute + tail
 
     def idle(self) -> int:
         """The first device's compute buffers where all layers are on the host: it works for it."""
-        alone = self.compute(0, self.units, self.units, -1, -1, piped=False)
+        alone = self.compute(0, self.units, self.units, (), piped=False)
         if not self.predicts:
             return alone
         own, _ = self._drafting.predicting(HOST, piped=False)
@@ -155,55 +161,64 @@ class Prices:
         rope = self.rope[device] if self.roped[last] > self.roped[first] else 0
         return fixed[last] - fixed[first] + expert[last] - expert[first] + rope
 
-    def lent_sizes(self, device: int) -> tuple[int, ...]:
-        """Per layer, the bytes of experts that a device has to have room for while the host holds
-        them."""
-        return self._borrowed[self.paddings[device]].experts
-
-    def caps(self, device: int, first: int, start: int) -> tuple[Cap, ...]:
-        """What compute takes for a run from `first`, by what the host may hold. There is one for
-        each size of experts and, with a window on some layers, for lending only before the first
-        layer of the other kind; those that another one covers are left out."""
-        only_output, early = first >= self.model.trunk, first < self._mixed_from < self.units
-        padding, is_first = self.paddings[device], first == start
-        key = (padding, is_first, only_output, early, start if is_first else 0)
-        if key not in self._caps:
-            made: list[Cap] = []
-            for before in (self.units, self._mixed_from) if early else (self.units,):
-                made += self._caps_before(before, device, first, start)
-            made.sort(key=lambda one: (one.compute, -one.size, -one.before))
-            self._caps[key] = tuple(
-                one for n, one in enumerate(made) if not any(two.covers(one) for two in made[:n])
+    def caps(self, start: int) -> tuple[Cap, ...]:
+        """What the first device's compute takes by what the host may hold of the layers from
+        `start` on. There is one cap for each size of experts and, with a window on some layers, for
+        lending only before the first layer of the other kind; those that another one covers are
+        left out."""
+        if start not in self._caps:
+            layers = [n for n in self.expert_layers if n >= start]
+            made = sorted(set(self._limits(layers)), key=lambda one: (len(one), *sorted(one)))
+            caps = [
+                Cap(self.compute(0, start, start, sorted(one), piped=False), one) for one in made
+            ]
+            caps.sort(key=lambda one: (one.compute, -len(one.layers)))
+            self._caps[start] = tuple(
+                one for n, one in enumerate(caps) if not any(two.covers(one) for two in caps[:n])
             )
-        return self._caps[key]
+        return self._caps[start]
 
-    def _caps_before(self, before: int, device: int, first: int, start: int) -> Iterator[Cap]:
-        sizes = self.lent_sizes(device)
-        layers = [n for n in self.expert_layers if n < before]
-        for size, largest in sorted({sizes[n]: n for n in layers}.items()):
-            last = max(n for n in layers if sizes[n] <= size)
-            yield Cap(self.compute(device, first, start, largest, last, piped=False), size, before)
+    def _limits(self, layers: Sequence[int]) -> Iterator[frozenset[int]]:
+        """Sets of layers that are all there are up to some size, or before some layer."""
+        sizes, seconds = self._lent_sizes(0)
+        for end in {self._mixed_from, self.units}:
+            before = [n for n in layers if n < end]
+            pairs = itertools.product({sizes[n] for n in before}, {seconds[n] for n in before})
+            for size, second in pairs:
+                yield frozenset(n for n in before if sizes[n] <= size and seconds[n] <= second)
+
+    def _lent_sizes(self, device: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Per layer, what a device needs room for while the host holds its experts: the bytes of
+        the largest; and of what may still be there of the step before, if that counts."""
+        borrowed = self._borrowed[self.paddings[device]]
+        late = self._graph.late_masks
+        return borrowed.experts, borrowed.second if late else (0,) * len(borrowed.second)
 
     def compute(
-        self, device: int, first: int, start: int, largest: int, last_lent: int, *, piped: bool
-    ) -> int:
-        """A device's compute buffer and its doubt. largest, last_lent: of the layers whose experts
-        the host holds, that with the largest experts, and the last; -1: there are none."""
+        self, device: int, first: int, start: int, lent: Sequence[int], *,
+        piped: bool, dense: bool = False,
+    ) -> int:  # fmt: skip
+        """A device's compute buffer and its doubt. lent: the layers whose experts the host holds,
+        in their order, wherever they are. dense: the device works on no experts."""
         is_first, only_output = first == start, first >= self.model.trunk and first != start
-        lent_layers = min(start, self.units - 1) if is_first else 0
-        padding = self.paddings[device]
-        size = self._borrowed[padding].experts[largest] if largest >= 0 else 0
-        mixed = last_lent >= self._mixed_from
-        lends = size if largest >= 0 else -1
-        key = (padding, is_first, only_output, piped, lends, mixed, lent_layers)
+        lent_layers = min(start, self.units - 1) if device == 0 else 0
+        padding, held = self.paddings[device], self._standing(device, lent)
+        key = (padding, is_first, only_output, piped, dense, lent_layers, held[0])
         if key not in self._computed:
-            load = Load(
-                is_first, only_output, (largest, last_lent) if largest >= 0 else (),
-                tuple(range(lent_layers)),
-            )  # fmt: skip
+            load = Load(is_first, only_output, held[1], tuple(range(lent_layers)), dense)
             made = self._graph.device(load, self._borrowed[padding], padding, piped=piped)
             self._computed[key] = self._most(made)
         return self._computed[key]
+
+    def _standing(self, device: int, lent: Sequence[int]) -> tuple[_Lent, tuple[int, ...]]:
+        """What counts of lent layers, and a few of them with which it is the same."""
+        if device > 0 or not lent:
+            return None, ()
+        sizes, seconds = self._lent_sizes(device)
+        largest = max(lent, key=sizes.__getitem__)
+        second = max(lent, key=seconds.__getitem__)
+        held = sizes[largest], seconds[second], lent[-1] >= self._mixed_from
+        return held, (largest, second, lent[-1])
 
     def tail(self, device: int, first: int, last: int, *, start: int, piped: bool) -> int:
         """What the MTP context adds to a run (see Estimator.predicting): its compute buffer to that

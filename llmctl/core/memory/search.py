@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from llmctl.core.memory.moves import ENDLESS, Moves
-from llmctl.core.memory.price import Prices
+from llmctl.core.memory.price import Cap, Prices
 
 if TYPE_CHECKING:
     from llmctl.core.memory.settings import Padding
@@ -99,7 +99,9 @@ class Search:
         """Each device as full as `room` allows, one after the other; None: it is too much.
 
         The first device in use works with less than the others do, so if that fails the first ones
-        are left out."""
+        are left out; the very first works on what the host holds even then."""
+        if self.prices.run(0, start, start, moe, start=start, piped=piped) > self.budgets[0] - room:
+            return None
         for skipped in range(len(self.budgets)):
             ends, at = [start] * skipped, start
             for device, budget in list(enumerate(self.budgets))[skipped:]:
@@ -147,36 +149,56 @@ class Search:
 
     def tightest(self, layout: Layout, *, piped: bool = False) -> int:
         """Bytes that are left on the tightest device in use; negative: it has no room."""
-        runs = zip(self.budgets, layout.runs, layout.lent, strict=True)
-        rooms = [
-            budget - self.prices.holding(n, *run, lent, start=layout.start, piped=piped)
-            for n, (budget, run, lent) in enumerate(runs) if run[1] > run[0]
+        lent = [n for layers in layout.lent for n in layers]
+        runs = zip(self.budgets, layout.runs, strict=True)
+        needs = [
+            (budget, self.prices.holding(n, *run, lent, start=layout.start, piped=piped))
+            for n, (budget, run) in enumerate(runs)
         ]  # fmt: skip
-        return min(rooms, default=ENDLESS)
+        return min((budget - need for budget, need in needs if need), default=ENDLESS)
 
     # With experts moved from wherever it helps
 
     def _moving(self, way: Way, most: int | None) -> Layout | None:
-        """The fewest layers' experts on the CPU. None: even that is too much."""
-        start, moves = way.start, self._moves(way.start)
+        """The fewest layers' experts on the CPU. None: even that is too much.
+
+        What the first device works with depends on all that is lent, so that is limited first: to
+        nothing, then to each of the caps. The path is the shortest one within the best cap."""
+        start, best = way.start, None
         off = sum(n < start for n in self.prices.expert_layers)
         limit = self.units if most is None else most - off
-        if way.ends is not None:
-            path = _given(moves, start, way.ends)
-        else:
-            path = self._shortest(moves, start, limit)
-        if path is None or path.moved > limit:
+        if limit >= 0 and (unmoved := self._unmoved(way)):
+            return unmoved
+        for cap in self.prices.caps(start):
+            moves = self._moves(start, cap)
+            path = self._path(moves, way, limit)
+            if path and (best is None or (path.moved, -path.room) < (limit, -best[1].room)):
+                best, limit = (moves, path), path.moved
+        if best is None:
             return None
-        return self._plain(path, start, way.ends) or self._named(moves, path, start, off)
+        return self._plain(best[1], start, way.ends) or self._named(*best, start, off)
 
-    def _moves(self, start: int) -> list[Moves]:
-        """Per device; those that are alike share what is found out about one of them."""
-        known: dict[tuple[Padding, int], Moves] = {}
+    def _unmoved(self, way: Way) -> Layout | None:
+        if way.ends is None:
+            return self._levelled(way.start, 0, piped=False)
+        layout = self.layout(way.start, way.ends, 0)
+        return layout if self.tightest(layout) >= 0 else None
+
+    def _moves(self, start: int, cap: Cap) -> list[Moves]:
+        """Per device; those after the first that are alike share what is found out about one."""
+        known: dict[tuple[bool, Padding, int], Moves] = {}
         keys = list(zip(self.prices.paddings, self.budgets, strict=True))
         for device, key in enumerate(keys):
-            if key not in known:
-                known[key] = Moves(self.prices, device, key[1], start)
-        return [known[key] for key in keys]
+            if (device > 0, *key) not in known:
+                known[device > 0, *key] = Moves(self.prices, device, key[1], start, cap)
+        return [known[device > 0, *key] for device, key in enumerate(keys)]
+
+    def _path(self, moves: Sequence[Moves], way: Way, most: int) -> _Path | None:
+        """The shortest one, along ends that may be given."""
+        if way.ends is None:
+            return self._shortest(moves, way.start, most)
+        path = _given(moves, way.start, way.ends)
+        return path if path and path.moved <= most else None
 
     def _shortest(self, moves: Sequence[Moves], start: int, most: int) -> _Path | None:
         if not any(self._reach(moves[n:], start) for n in range(len(moves))):
@@ -199,7 +221,7 @@ class Search:
     def _reach(self, moves: Sequence[Moves], start: int) -> bool:
         """Is there room on these devices at all, whatever is moved?"""
         for one in moves:
-            start += len(one.runs(start)) - 1
+            start += max(0, len(one.runs(start)) - 1)
         return start == self.units
 
     def _plain(self, path: _Path, start: int, ends: tuple[int, ...] | None) -> Layout | None:

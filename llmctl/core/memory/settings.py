@@ -96,18 +96,18 @@ class Padding(msgspec.Struct, frozen=True):
 
 HOST = Padding(32)
 """ggml-backend.cpp: TENSOR_ALIGNMENT of CPU buffers."""
-_CUDA = Padding(128, 512)
+CUDA = Padding(128, 512)
 """ggml-cuda.cu: get_alignment, get_alloc_size (MATRIX_ROW_PADDING); HIP and MUSA are the same."""
 _VULKAN = Padding(64, scans=False)
 """ggml-vulkan.cpp: its SSM_SCAN is Mamba-2's alone."""
-_PADDINGS = {"CUDA": _CUDA, "ROCm": _CUDA, "MUSA": _CUDA, "SYCL": _CUDA, "Vulkan": _VULKAN}
+_PADDINGS = {"CUDA": CUDA, "ROCm": CUDA, "MUSA": CUDA, "SYCL": CUDA, "Vulkan": _VULKAN}
 _METAL = Padding(32)
 
 
 def padding_of(device: str) -> Padding:
     """The rules of a device's backend; for one that is not known, those that need the most."""
     backend = device.rstrip("0123456789")
-    return _METAL if backend in {"MTL", "Metal"} else _PADDINGS.get(backend, _CUDA)
+    return _METAL if backend in {"MTL", "Metal"} else _PADDINGS.get(backend, CUDA)
 
 
 def is_known(device: str) -> bool:

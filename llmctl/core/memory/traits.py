@@ -53,7 +53,9 @@ class Traits(msgspec.Struct, frozen=True):
 
     interval: default of full_attention_interval. caches_nextn: MTP layers have a cache in the main
     context too. rollback: the state is kept once more per drafted token. cacheless: nothing is
-    kept. ties_output: without output.weight, the embedding is. guess: why the rules only bound it.
+    kept. ties_output: without output.weight, the embedding is. twice: a tied embedding is held
+    twice even in one place, as the output is made first. flash: flash attention is not forced off.
+    guess: why the rules only bound it.
     """
 
     recurrence: Recurrence = Recurrence.NONE
@@ -64,6 +66,8 @@ class Traits(msgspec.Struct, frozen=True):
     rollback: bool = False
     cacheless: bool = False
     ties_output: bool = True
+    twice: bool = False
+    flash: bool = True
     guess: str | None = None
 
 
@@ -72,10 +76,10 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 _PLAIN = _names("""
-llama deci falcon grok gpt2 gptj gptneox mpt baichuan starcoder refact bloom stablelm qwen qwen2
+llama deci falcon gpt2 gptj gptneox mpt baichuan starcoder refact bloom stablelm qwen qwen2
 qwen2moe qwen2vl qwen3 qwen3moe qwen3vl qwen3vlmoe phi2 phi3 phimoe plamo codeshell orion internlm2
 minicpm minicpm3 gemma starcoder2 xverse command-r dbrx olmo olmoe openelm arctic deepseek deepseek2
-deepseek2-ocr chatglm glm4 glm4moe bitnet t5 t5encoder jais jais2 nemotron exaone granite granitemoe
+deepseek2-ocr chatglm glm4 glm4moe t5 t5encoder jais jais2 nemotron exaone granite granitemoe
 chameleon plm bailingmoe bailingmoe2 dots1 arcee ernie4_5 ernie4_5-moe hunyuan-moe hunyuan-dense
 hunyuan_vl hy_v3 smollm3 seed_oss grovemoe apertus minimax-m2 cogvlm pangu-embedded mistral3
 mistral4 paddleocr maincoder talkie nanbeige
@@ -120,7 +124,11 @@ TRAITS: dict[str, Traits] = {
         name: Traits(cacheless=True, ties_output=name not in _NO_OUTPUT) for name in _CACHELESS
     },
     "llama-embed": Traits(ties_output=False),
-    **{name: Traits(swa=swa) for name, swa in _SWA.items()},
+    **{
+        name: Traits(swa=swa, twice=name in {"gemma3n", "gemma4"}) for name, swa in _SWA.items()
+    },
+    "bitnet": Traits(ties_output=False),
+    "grok": Traits(flash=False),
     **{
         name: Traits(Recurrence.ALL)
         for name in ("mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7")

@@ -31,6 +31,12 @@ _FIRST = frozenset({
     "nextn.pre_projection",
 })  # fmt: skip
 _UNUSED = frozenset({"masked_embd_centroids", "masked_embd_ordering"})
+_SCANNING = frozenset({
+    "mamba", "mamba2", "jamba", "plamo2", "falcon-h1", "granitehybrid", "nemotron_h",
+    "nemotron_h_moe",
+})  # fmt: skip
+_NO_PRODUCT = frozenset({"tq1_0", "tq2_0", "q8_1", "i8", "i16", "i32", "i64", "f64"})
+_NO_SUM = frozenset({"bf16"})
 _ROPE = frozenset({"rope_freqs", "rope_factors_long", "rope_factors_short"})
 _LAZY_ARCHITECTURES = frozenset({"gemma4", "qwen4exp"})
 
@@ -49,11 +55,14 @@ class Piece(msgspec.Struct, frozen=True):
 
 
 class Weights:
-    """The tensors of one model, ready to be summed over runs of units."""
+    """The tensors of one model, ready to be summed over runs of units. cuda: all devices are of
+    that kind, so it is known which tensors they cannot work with."""
 
-    def __init__(self, model: Model, *, mtp: bool) -> None:
+    def __init__(self, model: Model, *, mtp: bool, cuda: bool = False) -> None:
         self.units = len(model.layers) + 1
-        self.pieces = tuple(_pieces(model, mtp=mtp))
+        self.twice = model.traits.twice
+        found = _pieces(model, mtp=mtp)
+        self.pieces = tuple(_stranded(model, one) if cuda else one for one in found)
         self.rope = tuple(t for t in model.tensors if _stem(t.name) in _ROPE)
         self.rope_layers = _rope_layers(model)
         self._sums: dict[Padding, tuple[list[int], list[int]]] = {}
@@ -131,7 +140,9 @@ def _pieces(model: Model, *, mtp: bool) -> Iterable[Piece]:
     for tensor in model.tensors:
         stem = _stem(tensor.name)
         unit = _unit(model, tensor.name, stem)
-        if stem in _ROPE or stem in _UNUSED or (trunk <= unit < output and not mtp):
+        if stem in _ROPE or stem in _UNUSED:
+            continue
+        if trunk <= unit < output and not mtp and not _is_always_loaded(model, tensor.name):
             continue
         if unit == INPUT and _is_lazy(model, stem, tensor.nbytes):
             continue
@@ -140,6 +151,8 @@ def _pieces(model: Model, *, mtp: bool) -> Iterable[Piece]:
     embedding = names.get("token_embd.weight")
     if embedding and "output.weight" not in names and model.traits.ties_output:
         yield Piece(embedding.name, output, embedding)
+    if not embedding and model.architecture == "codeshell" and "output.weight" in names:
+        yield Piece("output.weight", output, names["output.weight"])  # the embedding is made of it
 
 
 def _unit(model: Model, name: str, stem: str) -> int:
@@ -152,6 +165,33 @@ def _unit(model: Model, name: str, stem: str) -> int:
     if stem == "token_embd_norm" and model.architecture.startswith("lfm2"):
         return output  # llama-arch.cpp: LLM_TENSOR_OUTPUT_NORM_LFM2
     return 0 if stem in _FIRST else output
+
+
+def _stranded(model: Model, piece: Piece) -> Piece:
+    """Stays in host memory if CUDA has no kernel for it (llama-model-loader.cpp:
+    weight_buft_supported; ggml-cuda.cu: supports_op)."""
+    tensor, stem = piece.tensor, piece.name.removesuffix(".weight").rpartition(".")[2]
+    if stem == "ssm_a" and model.architecture in _SCANNING:
+        usable = _scans(model, tensor.shape)
+    elif stem == "ssm_conv1d" or piece.name.endswith("shortconv.conv.weight"):
+        usable = len(tensor.shape) < 2 or tensor.shape[1] % 128 == 0
+    else:
+        usable = tensor.type not in (_NO_SUM if len(tensor.shape) < 2 else _NO_PRODUCT)
+    return piece if usable else msgspec.structs.replace(piece, unit=INPUT)
+
+
+def _scans(model: Model, shape: tuple[int, ...]) -> bool:
+    """ggml-cuda.cu: GGML_OP_SSM_SCAN, of Mamba 2 (one number per head) and of Mamba 1."""
+    heads = shape[1] if len(shape) > 1 else 1
+    if shape[0] == 1:
+        return model.ssm_state in (96, 128, 256) and model.ssm_inner // heads % 16 == 0
+    return shape[0] == 16 and heads % 128 == 0 and model.ssm_inner == heads
+
+
+def _is_always_loaded(model: Model, name: str) -> bool:
+    """One tensor of MTP layers is not skipped with the rest (deepseek32.cpp, glm-dsa.cpp)."""
+    dsa = model.architecture in {"deepseek32", "glm-dsa"}
+    return dsa and name.endswith(".exp_probs_b.bias")
 
 
 def _is_lazy(model: Model, stem: str, nbytes: int) -> bool:

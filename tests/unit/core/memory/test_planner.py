@@ -147,8 +147,8 @@ def test_none_does_with_a_split_that_is_given(
 
 
 def test_of_layers_of_unequal_size_no_more_are_moved_than_must_be() -> None:
-    """Layers 1 to 5 of six, which are the larger ones, are enough on a card of 127 MiB."""
-    room = Room("CUDA0", 127 * MIB, 127 * MIB)
+    """Layers 1 to 5 of six, which are the larger ones, are enough on a card of 135 MiB."""
+    room = Room("CUDA0", 135 * MIB, 135 * MIB)
     asked = Wanted(ctx=2048, all_layers=True)
     found = Planner(moe(layers=6), [room], None, build=BUILD).plan(asked)
     assert found.moved_layers == 5
@@ -364,7 +364,7 @@ def test_a_given_split_moves_experts_of_the_device_that_is_full() -> None:
 
 
 def test_experts_of_a_later_device_go_by_name() -> None:
-    found = planner(models()["gptoss120"], 24, 24).plan(Wanted(ctx=32768))
+    found = planner(models()["gptoss120"], 32, 24).plan(Wanted(ctx=32768))
     assert found.fits
     assert found.settings.n_cpu_moe == 0
     assert len(found.settings.overrides) >= 1

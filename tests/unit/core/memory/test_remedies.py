@@ -113,14 +113,14 @@ def least(asked: Settings) -> Settings:
 
 
 def test_three_are_said_the_nearest_first() -> None:
-    """The experts of 10 layers to the CPU before 8 whole ones, and no less context."""
+    """The experts of 10 layers to the CPU before 9 whole ones, and no less context."""
     q4 = Settings(type_k="q4_0", type_v="q4_0")
     made = planner(models()["qwen3_30b"], [16281], None)
     found = advised(made, Wanted(settings=q4, ctx=98304, n_cpu_moe=0))
     assert not found.fits
     assert len(found.remedies) == 3
     assert found.remedies[0] == "n_cpu_moe: 10"
-    assert "gpu_layers: 41" in found.remedies
+    assert "gpu_layers: 40" in found.remedies
     assert "CUDA0 needs " in shortage(found)
 
 
