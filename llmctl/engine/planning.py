@@ -19,6 +19,7 @@ from llmctl.core.drafts import Chosen
 from llmctl.core.gguf import Header
 from llmctl.core.memory.advice import advised, shortage
 from llmctl.core.memory.drafting import Drafting
+from llmctl.core.memory.kernels import has_kernel
 from llmctl.core.memory.model import Model, model_of
 from llmctl.core.memory.planner import Planner
 from llmctl.core.memory.remedies import REMEDIES
@@ -170,10 +171,12 @@ def plan_profile(
     header = head_of(box.host, store.model_path(profile.model), cache_dir=cache)
     projector = store.beside(profile.mmproj, profile) if profile.mmproj else None
     seeing = head_of(box.host, projector, cache_dir=cache) if projector else None
-    model, notes = model_of(header), []
+    model, notes, wanted = model_of(header), [], wanted_of(profile)
     if profile.flash_attn == "auto":
-        notes.append("flash_attn is auto: the plan takes it to be on.")
-    wanted = change(wanted_of(profile))
+        flash = _flash(model, there.rooms)
+        notes.append(f"flash_attn is auto: the plan takes it to be {'on' if flash else 'off'}.")
+        wanted = replace(wanted, settings=replace(wanted.settings, flash_attn=flash))
+    wanted = change(wanted)
     drafts = drafted(
         box, profile, header, wanted, lambda draft: _planner(model, there, seeing, draft)
     )
@@ -185,6 +188,13 @@ def plan_profile(
         notes.append(f"The draft model was trained for {drafting.model.n_ctx_train} tokens only.")
     warnings = (*there.warnings, *notes, *drafts.warnings, *found.estimate.warnings)
     return Planned(name, found, warnings, drafts.chosen)
+
+
+def _flash(model: Model, rooms: Sequence[Room]) -> bool:
+    """What llama.cpp makes of `auto`: no flash attention where a device could not do it
+    (llama-context.cpp: auto_fa), which of CUDA alone is known."""
+    cuda = any(room.name.startswith(("CUDA", "ROCm", "MUSA")) for room in rooms)
+    return has_kernel(model) or not cuda
 
 
 def words_for(box: Box, profile: Profile) -> tuple[tuple[str, ...], Chosen]:

@@ -240,7 +240,7 @@ class Graph:
         return cache and max(copied, attention + cache) + self.mask + self.small
 
     def _fetched(self, load: Load) -> int:
-        """Keys and values that the host holds and a device works with: those of the widest layer."""
+        """The widest layer's K and V, if the host holds them and a device works with them."""
         whole = self.settings.kv_offload
         if not whole and not self._flash:
             return 0  # then the host looks at them itself

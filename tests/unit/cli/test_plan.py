@@ -128,3 +128,22 @@ def test_a_file_that_is_no_model_is_status_3(llmctl: CommandLine, content: bytes
     said = llmctl("plan", str(path), "--device", "CUDA0:24GiB")
     assert said.status == 3
     assert str(path) in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("width", "device", "taken"),
+    [(128, "CUDA0", "on"), (160, "CUDA0", "off"), (160, "Vulkan0", "on")],
+)
+def test_flash_attention_is_left_to_llama_cpp_where_cuda_has_it(
+    llmctl: CommandLine, width: int, device: str, taken: str
+) -> None:
+    llmctl.profile("wide", "ctx: 8192\nflash_attn: auto\n")
+    head = oracle()["models"]["qwen3_30b"]
+    widths = {f"qwen3moe.attention.{name}_length": width for name in ("key", "value")}
+    write_head(
+        llmctl.home / "models/wide-Q4_K_M.gguf",
+        {**head, "metadata": {**head["metadata"], **widths}},
+    )
+    facts = llmctl("plan", "wide", "--device", f"{device}:40GiB", "--json").json
+    assert f"-fa {taken}" in " ".join(facts["args"])
+    assert f"flash_attn is auto: the plan takes it to be {taken}." in facts["warnings"]
