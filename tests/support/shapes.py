@@ -80,12 +80,17 @@ def dense(architecture: str, *, layers: int, kv: int, head: int = 128, **more: A
 
 
 def moe(
-    *, layers: int, gates: Sequence[int] | None = None, window: bool = False, mtp: int = 0
+    *,
+    layers: int,
+    gates: Sequence[int] | None = None,
+    ups: Sequence[int] | None = None,
+    window: bool = False,
+    mtp: int = 0,
 ) -> Model:
     """A small mixture of experts: about 60 MiB of experts and 1 MiB of the rest per layer. gates:
     of how many experts each layer's first tensor is made, so that layers differ; else there is one
-    more in each. window: every other layer has a sliding one. mtp: so many of the layers, at the
-    end, only predict."""
+    more in each. ups: the same of the second. window: every other layer has a sliding one. mtp: so
+    many of the layers, at the end, only predict."""
     e, ff, experts, vocab = 512, 1024, 20, 4096
     tensors: list[Any] = [
         [f"{name}.weight", "f16", [e, vocab]] for name in ("token_embd", "output")
@@ -94,7 +99,7 @@ def moe(
         tensors += [
             [f"blk.{n}.attn_q.weight", "f16", [e, 1024]],
             [f"blk.{n}.ffn_gate_exps.weight", "f16", [e, ff, gates[n] if gates else experts + n]],
-            [f"blk.{n}.ffn_up_exps.weight", "f16", [e, ff, experts]],
+            [f"blk.{n}.ffn_up_exps.weight", "f16", [e, ff, ups[n] if ups else experts]],
             [f"blk.{n}.ffn_down_exps.weight", "f16", [ff, e, experts]],
         ]
     keys = {

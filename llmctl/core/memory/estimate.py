@@ -17,45 +17,12 @@ from llmctl.core.memory.buffers import Buffer, Load
 from llmctl.core.memory.compute import Graph
 from llmctl.core.memory.context import Shape, Sizer, shape_of
 from llmctl.core.memory.model import Model
-from llmctl.core.memory.need import Draft, Estimate, Need
+from llmctl.core.memory.need import Draft, Estimate, Need, need_of, with_draft, with_projector
 from llmctl.core.memory.notes import notes, ram_notes
 from llmctl.core.memory.place import CPU, Loader, Placement, place
 from llmctl.core.memory.settings import CUDA, HOST, Device, Era, Settings, padding_of
 from llmctl.core.memory.weights import Weights
 from llmctl.core.memory.widths import borrowed_of, widths_of
-
-
-def _need(name: str, weights: int, kv: int, state: int, compute: Buffer) -> Need:
-    return Need(
-        name=name, weights_bytes=weights, kv_bytes=kv, state_bytes=state,
-        compute_bytes=compute.nbytes, compute_error_bytes=compute.error_bytes,
-    )  # fmt: skip
-
-
-def _drafted(
-    devices: tuple[Need, ...], host: Need, draft: tuple[tuple[Need, ...], Need]
-) -> tuple[tuple[Need, ...], Need]:
-    """Adds what drafts: its bytes as one sum, its doubt to that of the compute buffers."""
-    both = [
-        replace(
-            need, draft_bytes=need.draft_bytes + more.total_bytes,
-            compute_error_bytes=need.compute_error_bytes + more.compute_error_bytes,
-        )
-        for need, more in zip((*devices, host), (*draft[0], draft[1]), strict=True)
-    ]  # fmt: skip
-    return tuple(both[:-1]), both[-1]
-
-
-def _seeing(devices: tuple[Need, ...], host: Need, mmproj: Header) -> tuple[tuple[Need, ...], Need]:
-    """The projector goes to the first device (tools/mtmd/clip.cpp), with a compute buffer that
-    grows with the largest image: a third of the weights, where that has been seen."""
-    weights = sum(tensor.nbytes for tensor in mmproj.tensors)
-    first = devices[0] if devices else host
-    seeing = replace(
-        first, mmproj_bytes=weights + weights // 3,
-        compute_error_bytes=first.compute_error_bytes + weights // 3,
-    )  # fmt: skip
-    return ((seeing, *devices[1:]), host) if devices else ((), seeing)
 
 
 class Estimator:
@@ -84,9 +51,9 @@ class Estimator:
         """Everything, with the warnings; with a draft model, and a projector of images."""
         devices, host, shape = self.needs(settings)
         if draft is not None:
-            devices, host = _drafted(devices, host, self.drafting(draft))
+            devices, host = with_draft(devices, host, self.drafting(draft))
         if mmproj is not None:
-            devices, host = _seeing(devices, host, mmproj)
+            devices, host = with_projector(devices, host, mmproj)
         warnings, exact = notes(self.model, settings, self.devices, shape)
         kept = self.checkpoints(settings, shape)
         needed = host.total_bytes + settings.cache_ram_bytes + kept
@@ -117,10 +84,10 @@ class Estimator:
         graph = Graph(self.model, self.widths, settings, shape, self.era)
         buffers = self._compute(settings, where, graph)
         devices = tuple(
-            _need(device.name, weights.devices[n], kv[n], state[n], buffers[n])
+            need_of(device.name, weights.devices[n], kv[n], state[n], buffers[n])
             for n, device in enumerate(self.devices)
         )
-        host = _need("host", weights.host, kv[CPU], state[CPU], buffers[CPU])
+        host = need_of("host", weights.host, kv[CPU], state[CPU], buffers[CPU])
         outputs = max(1, settings.parallel) * (1 + settings.n_draft)
         host = replace(host, output_bytes=4 * self.model.n_vocab * outputs)
         return (*self._with_mtp(settings, devices, host), shape)
@@ -130,7 +97,7 @@ class Estimator:
     ) -> tuple[tuple[Need, ...], Need]:
         if not settings.mtp or not self.model.n_mtp:
             return devices, host
-        return _drafted(devices, host, self.predicting(settings))
+        return with_draft(devices, host, self.predicting(settings))
 
     def loader(self, *, mtp: bool) -> Loader:
         """The tensors that are loaded, with or without those of the MTP layers."""
@@ -236,17 +203,17 @@ class Estimator:
         own, host = graph.predicting(padding, piped=piped, fetched=fetched)
         names = (*(device.name for device in self.devices), "host")
         needs = [
-            _need(name, 0, kv[n], 0, own if n == home else Buffer(0, 0.0))
+            need_of(name, 0, kv[n], 0, own if n == home else Buffer(0, 0.0))
             for n, name in enumerate(names)
         ]
         needs[CPU] = replace(
-            _need("host", 0, kv[CPU], 0, own if home == CPU else host),
+            need_of("host", 0, kv[CPU], 0, own if home == CPU else host),
             output_bytes=4 * self.model.n_vocab * max(1, settings.parallel),
         )
         if home == CPU and self.devices:  # the first device runs it all the same
-            needs[0] = _need(names[0], 0, kv[0], 0, Buffer(own.nbytes, 1.0))
+            needs[0] = need_of(names[0], 0, kv[0], 0, Buffer(own.nbytes, 1.0))
         elif home != output:
-            needs[output] = _need(names[output], 0, kv[output], 0, graph.logits())
+            needs[output] = need_of(names[output], 0, kv[output], 0, graph.logits())
         return tuple(needs[:-1]), needs[CPU]
 
 
