@@ -192,6 +192,22 @@ def test_on_gpus(vulkan_server: str, tiny_models: Path, row: Row) -> None:
     check(vulkan_server, tiny_models, row, int(row["devices"]))
 
 
+@pytest.mark.parametrize("name", ["qwen3moe-script", "gptoss-script", "llama-script"])
+@pytest.mark.parametrize(
+    "args",
+    [
+        "-ngl 4 -ts 0,1 -c 4096",
+        "-ngl 99 -ts 1,3 -ncmoe 99 -c 4096",
+        "-ngl 4 -ts 1,1 -c 20000 -ub 16",
+    ],
+)
+def test_the_first_device_works_on_what_the_host_holds(
+    vulkan_server: str, tiny_models: Path, name: str, args: str
+) -> None:
+    """If it has no layers of its own, too; but not in batches of fewer than 32 tokens."""
+    check(vulkan_server, tiny_models, {"model": name, "args": f"{args} -fa on"}, 2)
+
+
 @pytest.mark.parametrize("sizes", [(400, 400), (42, 30), (40, 14), (24, 24), (17, 17), (60, 10)])
 @pytest.mark.parametrize("name", ["qwen3moe-script", "gptoss-script", "gemma3-script"])
 def test_a_plan_is_taken_and_fits(

@@ -219,7 +219,7 @@ class Graph:
 
     def _lending(self, load: Load, borrowed: Borrowed) -> int:
         """Weights that the host holds are copied for the step that needs them, one at a time."""
-        if not self._lends:
+        if not self.lends:
             return 0
         sizes = [0]
         if load.experts_lent:
@@ -242,7 +242,7 @@ class Graph:
     def _fetched(self, load: Load) -> int:
         """The widest layer's K and V, if the host holds them and a device works with them."""
         whole = self.settings.kv_offload
-        if not whole and not self._flash:
+        if not (self.lends if whole else self._flash):
             return 0  # then the host looks at them itself
         layers = {self._model.layers[n] for n in load.layers_lent}
         sizer = Sizer(self._model, self.settings, self.shape, HOST)
@@ -259,10 +259,10 @@ class Graph:
     def late_masks(self) -> bool:
         """A mask that only some layers need comes late, and may lie where weights would."""
         mixed = self._model.has_swa or self._model.has_state
-        return mixed and self._lends and not is_measured(self._model)
+        return mixed and self.lends and not is_measured(self._model)
 
     @property
-    def _lends(self) -> bool:
+    def lends(self) -> bool:
         """Does a device work on what the host holds? (ggml-cuda.cu: offload_op)"""
         return self.shape.ubatch >= _OFFLOAD_BATCH and self.settings.op_offload
 

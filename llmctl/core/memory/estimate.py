@@ -145,7 +145,7 @@ class Estimator:
         experts = tuple(n for n in moved if where.of(n) != CPU)
         lent = tuple(range(min(where.start, len(self.model.layers))))
         used = self._used(where)
-        if not used or experts or lent:  # what is lent goes to the first, though it has no layers
+        if (experts or lent) and graph.lends:  # that goes to the first, though it has no layers
             used = sorted({0, *used})
         piped = self._piped(settings, where)
         buffers = [Buffer(0, 0.0)] * len(self.devices)

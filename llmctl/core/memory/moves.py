@@ -61,7 +61,8 @@ class Moves:
         how many layers the experts are moved, and the bytes that are left (of a device that is not
         used, none are asked for). A longer run never moves fewer."""
         if first not in self._runs:
-            unused = ENDLESS if self._device else self._budget - self._cap.compute
+            idle = 0 if self._device else self._cap.idle
+            unused = self._budget - idle if idle else ENDLESS
             self._runs[first] = [(0, unused), *self._found(first)] if unused >= 0 else []
         return self._runs[first]
 

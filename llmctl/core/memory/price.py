@@ -24,9 +24,10 @@ the step before, and whether layers of both kinds are among those up to the last
 
 class Cap(msgspec.Struct, frozen=True):
     """What the first device's compute buffer takes, in bytes, while the host holds experts of these
-    layers or of some of them."""
+    layers or of some of them. idle: if it has no layers of its own."""
 
     compute: int
+    idle: int
     layers: frozenset[int]
 
     def covers(self, other: "Cap") -> bool:
@@ -138,7 +139,8 @@ class Prices:
         if self._said:
             layers = [n for n in range(start, self.units) if self.has_experts[n]]
             lent = [n for n in layers if self._said.get(n, n in lent)]
-        helps = device == 0 and (start > 0 or len(lent) > 0) and start < self.units
+        helps = device == 0 and self._graph.lends and (start > 0 or len(lent) > 0)
+        helps = helps and start < self.units
         if last <= first and not helps:
             return 0
         moved = sum(first <= n < last for n in lent)
@@ -149,7 +151,8 @@ class Prices:
 
     def idle(self) -> int:
         """The first device's compute buffers where all layers are on the host: it works for it."""
-        alone = self.compute(0, self.units, self.units, (), piped=False)
+        lends = self._graph.lends
+        alone = self.compute(0, self.units, self.units, (), piped=False) if lends else 0
         if not self.predicts:
             return alone
         own, _ = self._drafting.predicting(HOST, piped=False)
@@ -169,14 +172,16 @@ class Prices:
         if start not in self._caps:
             layers = [n for n in self.expert_layers if n >= start]
             made = sorted(set(self._limits(layers)), key=lambda one: (len(one), *sorted(one)))
-            caps = [
-                Cap(self.compute(0, start, start, sorted(one), piped=False), one) for one in made
-            ]
+            caps = [self._cap(start, one) for one in made]
             caps.sort(key=lambda one: (one.compute, -len(one.layers)))
             self._caps[start] = tuple(
                 one for n, one in enumerate(caps) if not any(two.covers(one) for two in caps[:n])
             )
         return self._caps[start]
+
+    def _cap(self, start: int, layers: frozenset[int]) -> Cap:
+        compute = self.compute(0, start, start, sorted(layers), piped=False)
+        return Cap(compute, compute if self._graph.lends else 0, layers)
 
     def _limits(self, layers: Sequence[int]) -> Iterator[frozenset[int]]:
         """Sets of layers that are all there are up to some size, or before some layer."""
