@@ -6,7 +6,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from support.oracle import models
@@ -108,6 +108,7 @@ def fitting(model: Model, sizes: list[Room], wanted: Settings) -> bool:
 
 
 @given(cases())
+@example((moe(layers=3, gates=[20] * 3), rooms(108 / 1024, 28 / 1024)))  # the second has no experts
 @settings(max_examples=60, deadline=None)
 def test_no_plan_keeps_more_experts_on_the_devices(case: tuple[Model, list[Room]]) -> None:
     no_better(*case)
@@ -129,6 +130,7 @@ def no_better(model: Model, there: list[Room]) -> None:
     st.lists(st.tuples(st.integers(5, 40), st.integers(5, 40)), min_size=2, max_size=4),
     st.lists(st.integers(0, 400), min_size=1, max_size=3),
 )
+@example([(40, 20), (40, 20), (30, 30)], [186])
 @settings(max_examples=60, deadline=None)
 def test_what_may_be_left_of_the_step_before_counts_as_well(
     experts: list[tuple[int, int]], sizes: list[int]
