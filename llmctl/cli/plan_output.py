@@ -10,7 +10,7 @@ import msgspec
 from llmctl.cli.output import answer, console, gib, is_terminal, table, warn
 from llmctl.core.drafts import Chosen
 from llmctl.core.memory.advice import shortage
-from llmctl.core.memory.estimate import Need
+from llmctl.core.memory.need import Need
 from llmctl.core.memory.request import words_of
 from llmctl.core.memory.wanted import Plan, Room
 from llmctl.engine.planning import Planned

@@ -66,10 +66,6 @@ class Graph:
         self.stream = self._base * widths.embedding * self.token
         self.inputs = self.mask + self.stream + self.small
 
-    def of(self, settings: Settings) -> "Graph":
-        """The same of other settings, such as those of the context that predicts."""
-        return Graph(self._model, self._w, settings, self._shape, self._era)
-
     def _mask(self, cells: int) -> int:
         return self._shape.ubatch * cells * (2 if self._settings.flash_attn else 4)
 

@@ -12,8 +12,8 @@ import msgspec
 from msgspec.structs import replace
 
 from llmctl.core.memory.context import cache_type
-from llmctl.core.memory.estimate import Draft
 from llmctl.core.memory.model import Model
+from llmctl.core.memory.need import Draft
 from llmctl.core.memory.place import CPU
 from llmctl.core.memory.settings import Settings
 from llmctl.core.memory.wanted import Plan, most

@@ -10,114 +10,40 @@ then computed anew.
 
 from collections.abc import Sequence
 
-import msgspec
 from msgspec.structs import replace
 
 from llmctl.core.gguf import Header
 from llmctl.core.memory.compute import Buffer, Graph, Load
 from llmctl.core.memory.context import Shape, Sizer, shape_of
+from llmctl.core.memory.doubt import Doubt, DoubtedGraph
 from llmctl.core.memory.model import Model
+from llmctl.core.memory.need import (
+    Draft,
+    Estimate,
+    Need,
+    need_of,
+    with_draft,
+    with_projector,
+)
 from llmctl.core.memory.notes import notes, ram_notes
 from llmctl.core.memory.place import CPU, Loader, Placement, place
 from llmctl.core.memory.settings import HOST, Device, Era, Settings, padding_of
 from llmctl.core.memory.weights import Weights
 from llmctl.core.memory.widths import borrowed_of, widths_of
 
-
-class Draft(msgspec.Struct, frozen=True):
-    """A model that drafts: llama.cpp gives it the target's context and a plan of its own.
-
-    home: the one device that it is on, or CPU; None: it is divided as its settings say.
-    """
-
-    model: Model
-    settings: Settings
-    home: int | None = None
-
-
-class Need(msgspec.Struct, frozen=True, kw_only=True):
-    """What one device, or the host, must have room for. compute_error: how many bytes compute may
-    be off, either way. draft_bytes: a draft model or MTP context with all it needs there."""
-
-    name: str
-    weights_bytes: int = 0
-    kv_bytes: int = 0
-    state_bytes: int = 0
-    compute_bytes: int = 0
-    compute_error_bytes: int = 0
-    mmproj_bytes: int = 0
-    draft_bytes: int = 0
-    output_bytes: int = 0
-
-    @property
-    def total_bytes(self) -> int:
-        """All of it, compute at its estimate."""
-        return (
-            self.weights_bytes + self.kv_bytes + self.state_bytes + self.compute_bytes
-            + self.mmproj_bytes + self.draft_bytes + self.output_bytes
-        )  # fmt: skip
-
-
-class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """A priced plan. exact: weights and context are what llama.cpp allocates, to the byte; else
-    they are bounds, and the warnings say why.
-
-    cache_ram_max_bytes, checkpoints_max_bytes: what the server may keep in host memory besides, at
-    most, as it works. unused_bytes: weights in the file that are not loaded.
-    """
-
-    devices: tuple[Need, ...]
-    host: Need
-    n_ctx: int
-    era: Era
-    exact: bool
-    cache_ram_max_bytes: int = 0
-    checkpoints_max_bytes: int = 0
-    warnings: tuple[str, ...] = ()
-
-
-def _need(name: str, weights: int, kv: int, state: int, compute: Buffer) -> Need:
-    return Need(
-        name=name, weights_bytes=weights, kv_bytes=kv, state_bytes=state,
-        compute_bytes=compute.nbytes, compute_error_bytes=compute.error_bytes,
-    )  # fmt: skip
-
-
-def _drafted(
-    devices: tuple[Need, ...], host: Need, draft: tuple[tuple[Need, ...], Need]
-) -> tuple[tuple[Need, ...], Need]:
-    """Adds what drafts: its bytes as one sum, its doubt to that of the compute buffers."""
-    both = [
-        replace(
-            need, draft_bytes=need.draft_bytes + more.total_bytes,
-            compute_error_bytes=need.compute_error_bytes + more.compute_error_bytes,
-        )
-        for need, more in zip((*devices, host), (*draft[0], draft[1]), strict=True)
-    ]  # fmt: skip
-    return tuple(both[:-1]), both[-1]
-
-
-def _seeing(devices: tuple[Need, ...], host: Need, mmproj: Header) -> tuple[tuple[Need, ...], Need]:
-    """The projector goes to the first device (tools/mtmd/clip.cpp), with a compute buffer that
-    grows with the largest image: a third of the weights, where that has been seen."""
-    weights = sum(tensor.nbytes for tensor in mmproj.tensors)
-    first = devices[0] if devices else host
-    seeing = replace(
-        first, mmproj_bytes=weights + weights // 3,
-        compute_error_bytes=first.compute_error_bytes + weights // 3,
-    )  # fmt: skip
-    return ((seeing, *devices[1:]), host) if devices else ((), seeing)
+NO_DOUBT = Doubt()
 
 
 class Estimator:
-    """Prices plans of one model on fixed devices. build: `llama-server --version` of the binary."""
+    """Prices plans of one model on fixed devices. build: `llama-server --version` of the binary.
+    doubt: how far off compute buffers may be at least, where more is known than their forms say."""
 
     def __init__(
         self, model: Model, devices: Sequence[Device], *, build: int | None = None,
-        ram_bytes: int = 0,
+        ram_bytes: int = 0, doubt: Doubt = NO_DOUBT,
     ) -> None:  # fmt: skip
         self.model, self.devices, self.era = model, tuple(devices), Era.of_build(build)
-        self._ram_bytes = ram_bytes
+        self._ram_bytes, self._doubt = ram_bytes, doubt
         self._paddings = tuple(padding_of(device.name) for device in devices)
         self._loaders: dict[bool, Loader] = {}
         self._drafters: dict[tuple[int, int | None], Estimator] = {}
@@ -129,15 +55,15 @@ class Estimator:
         self,
         settings: Settings,
         *,
-        draft: "Draft | None" = None,
+        draft: Draft | None = None,
         mmproj: Header | None = None,
     ) -> Estimate:
         """Everything, with the warnings; with a draft model, and a projector of images."""
         devices, host, shape = self.needs(settings)
         if draft is not None:
-            devices, host = _drafted(devices, host, self.drafting(draft))
+            devices, host = with_draft(devices, host, self.drafting(draft))
         if mmproj is not None:
-            devices, host = _seeing(devices, host, mmproj)
+            devices, host = with_projector(devices, host, mmproj)
         warnings, exact = notes(self.model, settings, self.devices, shape)
         kept = self.checkpoints(settings, shape)
         needed = host.total_bytes + settings.cache_ram_bytes + kept
@@ -165,13 +91,13 @@ class Estimator:
         where = place(self.model, settings, self.devices)
         weights = self.loader(mtp=settings.mtp).load(settings, where)
         kv, state = self._context(settings, shape, where, mtp=False)
-        graph = Graph(self.model, self.widths, settings, shape, self.era)
+        graph = self.graph(settings, shape)
         buffers = self._compute(settings, where, graph)
         devices = tuple(
-            _need(device.name, weights.devices[n], kv[n], state[n], buffers[n])
+            need_of(device.name, weights.devices[n], kv[n], state[n], buffers[n])
             for n, device in enumerate(self.devices)
         )
-        host = _need("host", weights.host, kv[CPU], state[CPU], buffers[CPU])
+        host = need_of("host", weights.host, kv[CPU], state[CPU], buffers[CPU])
         outputs = max(1, settings.parallel) * (1 + settings.n_draft)
         host = replace(host, output_bytes=4 * self.model.n_vocab * outputs)
         return (*self._with_mtp(settings, devices, host), shape)
@@ -181,7 +107,11 @@ class Estimator:
     ) -> tuple[tuple[Need, ...], Need]:
         if not settings.mtp or not self.model.n_mtp:
             return devices, host
-        return _drafted(devices, host, self.predicting(settings))
+        return with_draft(devices, host, self.predicting(settings))
+
+    def graph(self, settings: Settings, shape: Shape) -> Graph:
+        """What sizes the compute buffers of one context."""
+        return DoubtedGraph(self.model, self.widths, settings, shape, self.era, self._doubt)
 
     def loader(self, *, mtp: bool) -> Loader:
         """The tensors that are loaded, with or without those of the MTP layers."""
@@ -274,22 +204,22 @@ class Estimator:
         home = where.of(len(self.model.layers) - 1)
         home = output if home == CPU else home  # then the device fetches what it needs
         padding = HOST if home == CPU else self._paddings[home]
-        graph = Graph(self.model, self.widths, settings, shape, self.era)
+        graph = self.graph(settings, shape)
         fetched, piped = 0 if home == CPU else kv[CPU], self._piped(settings, where)
         own, host = graph.predicting(padding, piped=piped, fetched=fetched)
         names = (*(device.name for device in self.devices), "host")
         needs = [
-            _need(name, 0, kv[n], 0, own if n == home else Buffer(0, 0.0))
+            need_of(name, 0, kv[n], 0, own if n == home else Buffer(0, 0.0))
             for n, name in enumerate(names)
         ]
         needs[CPU] = replace(
-            _need("host", 0, kv[CPU], 0, own if home == CPU else host),
+            need_of("host", 0, kv[CPU], 0, own if home == CPU else host),
             output_bytes=4 * self.model.n_vocab * max(1, settings.parallel),
         )
         if home == CPU and self.devices:  # the first device runs it all the same
-            needs[0] = _need(names[0], 0, kv[0], 0, Buffer(own.nbytes, 1.0))
+            needs[0] = need_of(names[0], 0, kv[0], 0, Buffer(own.nbytes, 1.0))
         elif home != output:
-            needs[output] = _need(names[output], 0, kv[output], 0, graph.logits())
+            needs[output] = need_of(names[output], 0, kv[output], 0, graph.logits())
         return tuple(needs[:-1]), needs[CPU]
 
 

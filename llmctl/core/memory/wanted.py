@@ -2,7 +2,7 @@
 
 import msgspec
 
-from llmctl.core.memory.estimate import Estimate, Need
+from llmctl.core.memory.need import Estimate, Need
 from llmctl.core.memory.settings import Settings
 
 
