@@ -8,12 +8,14 @@ from msgspec.structs import replace
 from llmctl.cli.boxes import LOCAL, open_box
 from llmctl.cli.options import HostOption, JsonOption, VerboseOption, complete_profile
 from llmctl.cli.output import answer_json, complain
+from llmctl.cli.plan_more import More, more_facts, read_now, show_more
 from llmctl.cli.plan_output import facts, refusal, show
 from llmctl.core.memory.wanted import Wanted
 from llmctl.core.profile import Profile
 from llmctl.core.profile_rules import KV_TYPES
 from llmctl.engine.box import Box
 from llmctl.engine.devices import default_binary
+from llmctl.engine.learning import observed as observed_of
 from llmctl.engine.planning import (
     Place,
     Planned,
@@ -22,6 +24,8 @@ from llmctl.engine.planning import (
     plan_file,
     plan_profile,
 )
+from llmctl.engine.verify import Verified
+from llmctl.engine.verify import verify as ask
 from llmctl.errors import UsageError
 
 
@@ -54,35 +58,78 @@ def plan(
     devices: Annotated[
         str | None, _option("TOTAL,TOTAL", "Plan for CUDA devices of these sizes instead.")
     ] = None,
+    observed: Annotated[
+        bool, typer.Option("--observed", help="Show what the last start allocated beside it.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Show what llama-fit-params says beside it.")
+    ] = False,
     host: HostOption = LOCAL,
     json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Where every byte of a model goes, and the flags that put it there."""
     given = (ctx, kv, parallel, unified, ubatch, gpu_layers, tensor_split, n_cpu_moe, flash_attn)
-    box = open_box(host, verbose=verbose)
-    found = _planned(box, name, _place(device or [], devices), given)
-    if json:
-        answer_json(facts(found))
+    box, place = open_box(host, verbose=verbose), _place(device or [], devices)
+    found, more = _with(box, name, place, given, observed=observed, verify=verify)
+    _tell(found, more, as_json=json)
+
+
+def _with(
+    box: Box, name: str, place: Place | None, given: tuple[Any, ...], *, observed: bool,
+    verify: bool,
+) -> tuple[Planned, More]:  # fmt: skip
+    """The plan, and what was asked for beside it."""
+    is_profile = name in box.store.names or not ("/" in name or name.endswith(".gguf"))
+    if observed and not is_profile:
+        raise UsageError("--observed is about a profile: a file alone was not started by llmctl.")
+    if observed:
+        read_now(box, name)
+    found = (_of_profile if is_profile else _of_file)(box, name, place, given)
+    seen = observed_of(box, name, found.plan) if observed else None
+    asked = _verified(box, name, found, is_profile=is_profile) if verify else None
+    return found, More(observed, seen, asked)
+
+
+def _tell(found: Planned, more: More, *, as_json: bool) -> None:
+    """Print it. A plan that does not fit is an answer, and status 4."""
+    if as_json:
+        answer_json(facts(found) | more_facts(more))
     else:
         show(found)
+        show_more(found, more)
     if not found.plan.fits:
         error = refusal(found)
-        if not json:
+        if not as_json:
             complain(error, as_json=False)
         raise typer.Exit(error.exit_status)
 
 
-def _planned(box: Box, name: str, place: Place | None, given: tuple[Any, ...]) -> Planned:
-    if name in box.store.names or not ("/" in name or name.endswith(".gguf")):
-        return plan_profile(box, name, place, lambda wanted: _changed(wanted, *given))
-    path = name
-    if box.host.stat(path) is None:
-        path = box.store.model_path(name)
-    if place is None:
-        binary = default_binary(box.store.config)
-        place = place_of(box, Profile(name="plan", model=path, binary=binary))
+def _of_profile(box: Box, name: str, place: Place | None, given: tuple[Any, ...]) -> Planned:
+    return plan_profile(box, name, place, lambda wanted: _changed(wanted, *given))
+
+
+def _of_file(box: Box, name: str, place: Place | None, given: tuple[Any, ...]) -> Planned:
+    path = _path(box, name)
+    place = place or place_of(box, _bare(box, path))
     return plan_file(box, path, place, _changed(Wanted(), *given))
+
+
+def _path(box: Box, name: str) -> str:
+    return box.store.model_path(name) if box.host.stat(name) is None else name
+
+
+def _bare(box: Box, path: str) -> Profile:
+    """A file as a profile that says nothing else."""
+    return Profile(name="plan", model=path, binary=default_binary(box.store.config))
+
+
+def _verified(box: Box, name: str, found: Planned, *, is_profile: bool) -> Verified:
+    if is_profile:
+        profile = box.store.profile(name)
+        return ask(box, profile, box.store.model_path(profile.model), found.plan)
+    path = _path(box, name)
+    return ask(box, _bare(box, path), path, found.plan)
 
 
 def _place(device: list[str], devices: str | None) -> Place | None:

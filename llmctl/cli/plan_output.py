@@ -43,6 +43,7 @@ def facts(found: Planned) -> dict[str, Any]:
         "devices": [_facts(*pair) for pair in _pairs(made)],
         "host": _facts(made.estimate.host, made.ram),
         "era": made.estimate.era.name,
+        "compute_from": "observed" if made.estimate.is_seen else "estimated",
         "cache_ram_max_bytes": made.estimate.cache_ram_max_bytes,
         "checkpoints_max_bytes": made.estimate.checkpoints_max_bytes,
         "offers": list(made.offers),
@@ -93,6 +94,8 @@ def show(found: Planned) -> None:
     answer(f"flags: {' '.join((*words_of(made), *found.draft.words))}")
     if found.draft != Chosen():
         answer(f"draft: {found.draft.told}")
+    if made.estimate.is_seen:
+        answer("compute: as a start with these settings had it")
     if not made.estimate.exact:
         answer("not exact: see the warnings")
     for one in made.offers:

@@ -19,6 +19,7 @@ from llmctl.core.drafts import Chosen
 from llmctl.core.gguf import Header
 from llmctl.core.memory.advice import advised, shortage
 from llmctl.core.memory.drafting import Drafting
+from llmctl.core.memory.learned import Learned
 from llmctl.core.memory.model import Model, model_of
 from llmctl.core.memory.planner import Planner
 from llmctl.core.memory.remedies import REMEDIES
@@ -29,6 +30,7 @@ from llmctl.core.size import parse_size
 from llmctl.engine.box import Box
 from llmctl.engine.devices import survey
 from llmctl.engine.drafting import drafted
+from llmctl.engine.learning import seen_of
 from llmctl.errors import DoesNotFitError, HostError, ProfileError, UsageError
 from llmctl.store.binaries import argv_with
 from llmctl.store.heads import head_of
@@ -173,12 +175,15 @@ def plan_profile(
     model, notes = model_of(header), []
     if profile.flash_attn == "auto":
         notes.append("flash_attn is auto: the plan takes it to be on.")
-    wanted = change(wanted_of(profile))
-    drafts = drafted(
-        box, profile, header, wanted, lambda draft: _planner(model, there, seeing, draft)
-    )
+    wanted, seen = change(wanted_of(profile)), seen_of(box, profile)
+    learned = Learned(model, there.rooms, seen, build=there.build) if seen else None
+
+    def planner_with(draft: Drafting | None) -> Planner:
+        return _planner(model, there, seeing, draft, learned)
+
+    drafts = drafted(box, profile, header, wanted, planner_with)
     found = advised(drafts.planner, drafts.wanted)
-    if drafts.chosen.words and not found.fits and _planner(model, there, seeing).plan(wanted).fits:
+    if drafts.chosen.words and not found.fits and planner_with(None).plan(wanted).fits:
         found = replace(found, remedies=("draft: off", *found.remedies)[:REMEDIES])
     drafting = drafts.planner.draft
     if drafting and 0 < drafting.model.n_ctx_train < found.settings.ctx:
@@ -207,6 +212,10 @@ def words_for(box: Box, profile: Profile) -> tuple[tuple[str, ...], Chosen]:
 
 
 def _planner(
-    model: Model, place: Place, mmproj: Header | None = None, draft: Drafting | None = None
-) -> Planner:
-    return Planner(model, place.rooms, place.ram, build=place.build, mmproj=mmproj, draft=draft)
+    model: Model, place: Place, mmproj: Header | None = None, draft: Drafting | None = None,
+    learned: Learned | None = None,
+) -> Planner:  # fmt: skip
+    return Planner(
+        model, place.rooms, place.ram, build=place.build, mmproj=mmproj, draft=draft,
+        learned=learned,
+    )  # fmt: skip

@@ -29,10 +29,12 @@ from llmctl.errors import ProfileError
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """A start with these settings, and the buffers that it logged."""
+    """A start with these settings, and the buffers that it logged. seat: where the draft model was
+    (see saying.seat_said)."""
 
     settings: Settings
     start: Start
+    seat: str | None = None
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -50,27 +52,28 @@ class Learned:
         self._seen = [one for one in seen if build is None or one.start.build in (None, build)]
         self.doubt = _doubt(model, self._seen)
 
-    def correct(self, settings: Settings, made: Estimate) -> Estimate:
+    def correct(self, settings: Settings, made: Estimate, seat: str | None = None) -> Estimate:
         """The estimate, with what was allocated in place of what was estimated, if it is known.
+        seat: the device that the draft model is on, or HOST; None: there is none.
 
         Up to era A some of what is computed with is allocated later, and is in no line: there
         nothing gets smaller.
         """
-        found = self._same(settings)
+        found = self._same(settings, seat)
         if found is None:
             return made
         parts = _Parts(found.start, most=made.era is Era.A)
         devices = tuple(parts.corrected(one) for one in made.devices)
         return replace(made, devices=devices, host=parts.corrected(made.host), is_seen=True)
 
-    def _same(self, settings: Settings) -> Seen | None:
+    def _same(self, settings: Settings, seat: str | None) -> Seen | None:
         """The last start that allocated just this."""
         count = len(self._rooms)
         wanted = normal(settings, self._model, count)
         return next(
             (
                 one for one in reversed(self._seen)
-                if one.start.is_whole and self._same_devices(one)
+                if one.start.is_whole and one.seat == seat and self._same_devices(one)
                 and normal(one.settings, self._model, count) == wanted
             ),
             None,

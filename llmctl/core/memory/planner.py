@@ -21,6 +21,7 @@ from functools import cache
 import msgspec
 from msgspec.structs import replace
 
+from llmctl.core.buffers import HOST as HOST_NAME
 from llmctl.core.gguf import Header
 from llmctl.core.memory.context import shape_of
 from llmctl.core.memory.drafting import Drafting
@@ -28,6 +29,7 @@ from llmctl.core.memory.estimate import NO_DOUBT, Estimator
 from llmctl.core.memory.learned import Learned
 from llmctl.core.memory.model import Model
 from llmctl.core.memory.need import Draft
+from llmctl.core.memory.place import CPU
 from llmctl.core.memory.price import Prices
 from llmctl.core.memory.search import Layout, Search, Way
 from llmctl.core.memory.settings import HOST, Device, Override, Settings
@@ -163,6 +165,12 @@ class Planner:
         needs = self.estimator.drafting(draft)[0] if draft else ()
         return [one - most(needs[n]) if draft else one for n, one in enumerate(self._budgets)]
 
+    @property
+    def _seat(self) -> str | None:
+        if self.draft is None:
+            return None
+        return HOST_NAME if self.draft.home == CPU else self.rooms[self.draft.home].name
+
     def _draft(self, settings: Settings) -> Draft | None:
         if self.draft is None:
             return None
@@ -218,7 +226,7 @@ class Planner:
         draft = self._draft(settings)
         made = self.estimator.estimate(settings, draft=draft, mmproj=self._mmproj)
         if self._learned:
-            made = self._learned.correct(settings, made)
+            made = self._learned.correct(settings, made, self._seat)
         return Plan(
             settings=settings, estimate=made, rooms=self.rooms, ram=self.ram, moved_layers=moved
         )
