@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from kit.waiting import eventually
 from server.test_real_switches import profile
+from usermgr.site import ManagerSite
 
 if TYPE_CHECKING:
-    from usermgr.site import ManagerSite
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from kit.managers import UserManager
 
 AS_IN_THE_FILE = ["--no-repack"]  # weights that are laid out anew take what they take
 
@@ -57,6 +61,53 @@ def test_weights_and_kv_are_what_was_predicted(
         assert abs(found[part]["difference_bytes"]) <= 0.0051 * 2**20 * 12
     assert facts["compute_from"] == "observed"
     assert facts["host"]["compute_bytes"] == found["compute"]["observed_bytes"]
+
+
+@pytest.fixture
+def gpus(user_manager: UserManager, vulkan_server: str, tiny_models: Path) -> Iterator[ManagerSite]:
+    """A site whose server sees two GPUs, made of software."""
+    made = ManagerSite(user_manager, vulkan_server)
+    made.models_dir = str(tiny_models)
+    made.configure()
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("model", "keys"),
+    [
+        ("llama-script", {"kv": "q8_0"}),
+        ("gemma3-script", {"ctx": 5000, "parallel": 3}),
+        ("qwen3moe-script", {"n_cpu_moe": 1, "tensor_split": [2, 3]}),
+        ("qwen3moe-script", {"gpu_layers": 2}),
+        ("qwen35-mtp", {"draft": "mtp", "kv": "q8_0"}),
+        ("llama-deep", {"draft": "llama-draft.gguf"}),
+    ],
+)
+def test_on_gpus_it_is_what_was_predicted_and_then_what_is_planned(
+    gpus: ManagerSite, model: str, keys: dict[str, Any]
+) -> None:
+    both = {"devices": ["Vulkan0", "Vulkan1"], "env": {"GGML_VK_VISIBLE_DEVICES": "0,0"}}
+    more = {"args": [*AS_IN_THE_FILE, "--load-mode", "none"], **both, **keys}  # no spans of a file
+    profile(gpus, "a", **{"model": f"{model}.gguf", **more})
+    gpus.llmctl("switch", "a")
+    facts = observed(gpus)
+    assert facts["observed"]["differs"] == []
+    assert facts["observed"]["report"] is None
+    seen = [part for one in facts["observed"]["devices"] for part in one["parts"]]
+    verdicts: dict[str, set[str]] = {part["part"]: set() for part in seen}
+    for part in seen:
+        verdicts[part["part"]].add(part["verdict"])
+    for part in {"weights", "kv", "state"} & verdicts.keys():
+        assert verdicts[part] == {"equal"}, seen
+    assert not any("beyond" in ones for ones in verdicts.values()), seen
+    assert ("draft" in verdicts) == ("draft" in keys)
+    assert facts["compute_from"] == "observed"
+    needs = {one["name"]: one for one in (*facts["devices"], facts["host"])}
+    for one in facts["observed"]["devices"]:
+        for part in one["parts"]:
+            if part["part"] in ("compute", "draft"):
+                assert needs[one["name"]][f"{part['part']}_bytes"] == part["observed_bytes"]
 
 
 def test_a_switch_notes_it_and_the_next_start_is_another_record(site: ManagerSite) -> None:

@@ -13,12 +13,19 @@ from support.oracle import header_of, models, oracle
 from llmctl.core.buffers import Start, parse_start
 from llmctl.core.memory import Device, Estimate, Estimator, Model, Override, Settings, model_of
 from llmctl.core.memory.advice import advised
+from llmctl.core.memory.drafting import Drafting
 from llmctl.core.memory.learned import Learned, Seen
 from llmctl.core.memory.observed import Verdict, compared, deviations, span, told
-from llmctl.core.memory.place import place
+from llmctl.core.memory.place import CPU, place
 from llmctl.core.memory.planner import Planner
 from llmctl.core.memory.request import words_of
-from llmctl.core.memory.saying import differing, normal, not_modelled, settings_said
+from llmctl.core.memory.saying import (
+    differing,
+    normal,
+    not_modelled,
+    seat_said,
+    settings_said,
+)
 from llmctl.core.memory.settings import MIB, Era
 from llmctl.core.memory.wanted import Room, Wanted
 from llmctl.core.said import said
@@ -168,6 +175,10 @@ def test_what_a_plan_says_is_understood() -> None:
         ("-np 1 -ngl 12 -ts 2,1", Settings(gpu_layers=12, tensor_split=(2.0, 1.0))),
         ("-np 1 --spec-type draft-mtp", Settings(mtp=True, n_draft=3)),
         ("-np 1 --spec-type draft-mtp --spec-draft-n-max 2", Settings(mtp=True, n_draft=2)),
+        ("-np 1 --spec-type draft-mtp -ctkd q8_0 -ctvd q4_0",
+         Settings(mtp=True, n_draft=3, draft_k="q8_0", draft_v="q4_0")),
+        ("-np 1 -md d.gguf --spec-type draft-simple -ctkd q8_0", Settings(n_draft=3)),
+        ("-np 1 --spec-type ngram-mod", Settings(n_draft=64)),
         ("-np 1 --swa-full -nkvo --no-op-offload",
          Settings(swa_full=True, kv_offload=False, op_offload=False)),
         ("-np 1 -ot a=CPU,b=CUDA0", Settings(overrides=(Override("a", "CPU"),
@@ -187,6 +198,30 @@ def test_settings_that_allocate_the_same_are_equal() -> None:
     assert list(differing(normal(one, coder(), 1), normal(other, coder(), 1))) == []
     words = differing(Settings(ctx=1, overrides=(Override("a", "CPU"),)), Settings(swa_full=True))
     assert set(words) == {"ctx 1, now 0", "overrides a=CPU, now none", "swa_full off, now on"}
+
+
+@pytest.mark.parametrize(
+    ("words", "devices", "seat"),
+    [
+        ("-m a", ["CUDA0"], None),
+        ("-md d", [], "host"),
+        ("-md d", ["CUDA0"], "CUDA0"),
+        ("-md d", ["CUDA0", "CUDA1"], "divided"),
+        ("-md d -devd CUDA1 -ngld 17", ["CUDA0", "CUDA1"], "CUDA1"),
+        ("-md d -devd none -ngld 0", ["CUDA0", "CUDA1"], "host"),
+        ("-md d -ngld 0", ["CUDA0"], "host"),
+    ],
+)
+def test_where_a_draft_model_was_is_understood(
+    words: str, devices: list[str], seat: str | None
+) -> None:
+    given_ = said(words.split())
+    assert seat_said(given_, devices) == seat
+    assert not_modelled(given_, {}) == ()
+
+
+def test_a_draft_model_over_named_devices_has_no_rule() -> None:
+    assert not_modelled(said(["-md", "d", "-devd", "CUDA0,CUDA1"]), {}) == ("draft_devices",)
 
 
 def test_what_no_rule_covers_is_named() -> None:
@@ -235,6 +270,33 @@ def test_what_is_only_alike_changes_nothing(other: dict[str, Any]) -> None:
     settings = replace(SETTINGS, **other)
     made, start = estimated(settings), logged(estimated(), CUDA0_compute=1.0)
     assert learned(Seen(SETTINGS, start)).correct(settings, made) == made
+
+
+def test_a_draft_model_elsewhere_is_another_start() -> None:
+    made = estimated()
+    seen = Seen(SETTINGS, logged(made, CUDA0_compute=500.0), "CUDA0")
+    for seat in (None, "host", "CUDA1"):
+        assert learned(seen).correct(SETTINGS, made, seat) == made
+    assert learned(seen).correct(SETTINGS, made, "CUDA0").is_seen
+
+
+@pytest.mark.parametrize(("home", "is_seen"), [(0, False), (1, True), (CPU, False), (None, False)])
+def test_a_planner_asks_for_its_own_seat(home: int | None, is_seen: bool) -> None:
+    rooms = (room("CUDA0"), room("CUDA1"))
+    drafting = None if home is None else Drafting(models()["qwen3_32b"], home=home)
+    settings = replace(SETTINGS, tensor_split=(25, 24))
+    seen = Seen(settings, logged(estimated(settings, n=2)), "CUDA1")
+    known = learned(replace(seen, start=drafted_on(seen.start, "CUDA1")), rooms=rooms)
+    planner = Planner(coder(), rooms, None, build=BUILD, draft=drafting, learned=known)
+    assert planner.priced(settings).estimate.is_seen is is_seen
+
+
+def drafted_on(start: Start, device: str) -> Start:
+    """The same with a draft model there."""
+    sizes = ("model", "KV", "compute")
+    lines = ["llama_model_loader: loaded meta data with 1 key-value pairs and 1 tensors from d (v"]
+    lines += [f"x: {device} {kind} buffer size = 9.00 MiB" for kind in sizes]
+    return replace(start, models=(*start.models, *parse_start(lines).models))
 
 
 def test_another_card_or_order_or_build_changes_nothing() -> None:
