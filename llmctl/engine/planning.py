@@ -63,7 +63,7 @@ class Planned(msgspec.Struct, frozen=True):
 
 
 def declared_place(devices: Sequence[str]) -> Place:
-    """NAME:TOTAL[:FREE] each. Of TOTAL, what the runtime takes is kept; FREE is all the model's."""
+    """NAME:TOTAL[:FREE] each. FREE is all the model's; else TOTAL less what the runtime takes."""
     rooms = [_declared(one) for one in devices]
     names = [one.name for one in rooms]
     if len(set(names)) < len(names):
@@ -82,8 +82,8 @@ def _declared(text: str) -> Room:
         raise UsageError(f"--device {text}: {error}") from None
     if free and free[0] > total:
         raise UsageError(f"--device {text}: more is free than there is.")
-    kept = 0 if free or name == RAM else reserve(backend_of(name), in_context=False, display=False)
-    return Room(name, total, free[0] if free else total, kept)
+    kept = 0 if name == RAM else reserve(backend_of(name), in_context=False, display=False)
+    return Room(name, total, free[0] if free else max(0, total - kept))
 
 
 def place_of(box: Box, profile: Profile) -> Place:
