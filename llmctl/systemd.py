@@ -175,6 +175,24 @@ class Systemd:
             run.last_pid, lines=lines
         )
 
+    def beginning_of_run(self, run: UnitStatus) -> Iterator[str]:
+        """What a run wrote, from its first line on; a server may have written millions since.
+
+        Stop reading when there is enough. journalctl is bounded in time by timeout(1), since who
+        waits for a line cannot be; `--lines=+N` for the first lines came only with systemd 255.
+        """
+        found = False
+        for line in self._beginning(run.unit, f"_SYSTEMD_INVOCATION_ID={run.invocation}"):
+            found = True
+            yield line
+        if not found:  # journald cannot read the id of every run (in containers, for one)
+            yield from self._beginning(run.unit, "--boot", f"_PID={run.pid}")
+
+    def _beginning(self, unit: str, *matches: str) -> Iterator[str]:
+        argv = ("timeout", f"{JOURNAL_TIMEOUT_S:g}", "journalctl", "--quiet", "--output=cat",
+                "--no-pager", f"--user-unit={unit}", *matches)  # fmt: skip
+        return self._host.lines(argv)
+
     def _journal_of_process(self, pid: int, *, lines: int) -> list[str]:
         """What a process wrote that was dead before journald looked: no unit is known of it.
 

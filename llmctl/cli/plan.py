@@ -1,26 +1,21 @@
 """llmctl plan"""
 
-import itertools
-import sys
-from collections.abc import Iterable
 from typing import Annotated, Any
 
-import msgspec
 import typer
 from msgspec.structs import replace
 
 from llmctl.cli.boxes import LOCAL, open_box
 from llmctl.cli.options import HostOption, JsonOption, VerboseOption, complete_profile
-from llmctl.cli.output import answer, answer_json, complain, console, gib, is_terminal, table, warn
-from llmctl.core.drafts import Chosen
-from llmctl.core.memory.advice import shortage
-from llmctl.core.memory.need import Need
-from llmctl.core.memory.request import words_of
-from llmctl.core.memory.wanted import Plan, Room, Wanted
+from llmctl.cli.output import answer_json, complain
+from llmctl.cli.plan_more import More, more_facts, read_now, show_more
+from llmctl.cli.plan_output import facts, refusal, show
+from llmctl.core.memory.wanted import Wanted
 from llmctl.core.profile import Profile
 from llmctl.core.profile_rules import KV_TYPES
 from llmctl.engine.box import Box
 from llmctl.engine.devices import default_binary
+from llmctl.engine.learning import observed as observed_of
 from llmctl.engine.planning import (
     Place,
     Planned,
@@ -29,14 +24,9 @@ from llmctl.engine.planning import (
     plan_file,
     plan_profile,
 )
-from llmctl.errors import DoesNotFitError, UsageError
-
-BAR = 60
-"""Characters of a bar: the whole memory of a device."""
-_PARTS = (
-    ("weights", "#", "blue"), ("KV", "=", "cyan"), ("state", "~", "cyan"),
-    ("compute", "+", "yellow"), ("other", "*", "magenta"), ("reserve", ":", "dim"),
-)  # fmt: skip
+from llmctl.engine.verify import Verified
+from llmctl.engine.verify import verify as ask
+from llmctl.errors import UsageError
 
 
 def _option(metavar: str, text: str) -> Any:
@@ -68,35 +58,78 @@ def plan(
     devices: Annotated[
         str | None, _option("TOTAL,TOTAL", "Plan for CUDA devices of these sizes instead.")
     ] = None,
+    observed: Annotated[
+        bool, typer.Option("--observed", help="Show what the last start allocated beside it.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Show what llama-fit-params says beside it.")
+    ] = False,
     host: HostOption = LOCAL,
     json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Where every byte of a model goes, and the flags that put it there."""
     given = (ctx, kv, parallel, unified, ubatch, gpu_layers, tensor_split, n_cpu_moe, flash_attn)
-    box = open_box(host, verbose=verbose)
-    found = _planned(box, name, _place(device or [], devices), given)
-    if json:
-        answer_json(facts(found))
+    box, place = open_box(host, verbose=verbose), _place(device or [], devices)
+    found, more = _with(box, name, place, given, observed=observed, verify=verify)
+    _tell(found, more, as_json=json)
+
+
+def _with(
+    box: Box, name: str, place: Place | None, given: tuple[Any, ...], *, observed: bool,
+    verify: bool,
+) -> tuple[Planned, More]:  # fmt: skip
+    """The plan, and what was asked for beside it."""
+    is_profile = name in box.store.names or not ("/" in name or name.endswith(".gguf"))
+    if observed and not is_profile:
+        raise UsageError("--observed is about a profile: a file alone was not started by llmctl.")
+    if observed:
+        read_now(box, name)
+    found = (_of_profile if is_profile else _of_file)(box, name, place, given)
+    seen = observed_of(box, name, found.plan) if observed else None
+    asked = _verified(box, name, found, is_profile=is_profile) if verify else None
+    return found, More(observed, seen, asked)
+
+
+def _tell(found: Planned, more: More, *, as_json: bool) -> None:
+    """Print it. A plan that does not fit is an answer, and status 4."""
+    if as_json:
+        answer_json(facts(found) | more_facts(more))
     else:
-        _show(found)
+        show(found)
+        show_more(found, more)
     if not found.plan.fits:
-        error = _refusal(found)
-        if not json:
+        error = refusal(found)
+        if not as_json:
             complain(error, as_json=False)
         raise typer.Exit(error.exit_status)
 
 
-def _planned(box: Box, name: str, place: Place | None, given: tuple[Any, ...]) -> Planned:
-    if name in box.store.names or not ("/" in name or name.endswith(".gguf")):
-        return plan_profile(box, name, place, lambda wanted: _changed(wanted, *given))
-    path = name
-    if box.host.stat(path) is None:
-        path = box.store.model_path(name)
-    if place is None:
-        binary = default_binary(box.store.config)
-        place = place_of(box, Profile(name="plan", model=path, binary=binary))
+def _of_profile(box: Box, name: str, place: Place | None, given: tuple[Any, ...]) -> Planned:
+    return plan_profile(box, name, place, lambda wanted: _changed(wanted, *given))
+
+
+def _of_file(box: Box, name: str, place: Place | None, given: tuple[Any, ...]) -> Planned:
+    path = _path(box, name)
+    place = place or place_of(box, _bare(box, path))
     return plan_file(box, path, place, _changed(Wanted(), *given))
+
+
+def _path(box: Box, name: str) -> str:
+    return box.store.model_path(name) if box.host.stat(name) is None else name
+
+
+def _bare(box: Box, path: str) -> Profile:
+    """A file as a profile that says nothing else."""
+    return Profile(name="plan", model=path, binary=default_binary(box.store.config))
+
+
+def _verified(box: Box, name: str, found: Planned, *, is_profile: bool) -> Verified:
+    if is_profile:
+        profile = box.store.profile(name)
+        return ask(box, profile, box.store.model_path(profile.model), found.plan)
+    path = _path(box, name)
+    return ask(box, _bare(box, path), path, found.plan)
 
 
 def _place(device: list[str], devices: str | None) -> Place | None:
@@ -158,134 +191,3 @@ def _type(name: str) -> str:
     if name not in KV_TYPES:
         raise UsageError(f"--kv {name}: expected one of {', '.join(KV_TYPES)}.")
     return name
-
-
-def _refusal(found: Planned) -> DoesNotFitError:
-    hint = f"This would fit: {'; '.join(found.plan.remedies)}." if found.plan.remedies else None
-    return DoesNotFitError(f"{found.name} does not fit: {shortage(found.plan)}.", hint=hint)
-
-
-# What is printed
-
-
-def facts(found: Planned) -> dict[str, Any]:
-    """The JSON shape of `plan`; docs/reference/json.md holds it."""
-    made = found.plan
-    told: dict[str, Any] = {
-        "profile": found.name,
-        "fits": made.fits,
-        "exact": made.estimate.exact,
-        "ctx": made.estimate.n_ctx,
-        "args": [*words_of(made), *found.draft.words],
-        "draft": msgspec.to_builtins(found.draft),
-        "devices": [_facts(*pair) for pair in _pairs(made)],
-        "host": _facts(made.estimate.host, made.ram),
-        "era": made.estimate.era.name,
-        "cache_ram_max_bytes": made.estimate.cache_ram_max_bytes,
-        "checkpoints_max_bytes": made.estimate.checkpoints_max_bytes,
-        "offers": list(made.offers),
-        "remedies": list(made.remedies),
-        "warnings": list(found.warnings),
-    }
-    if not made.fits:
-        error = _refusal(found)
-        told["error"] = {
-            "message": error.message, "hint": error.hint, "status": error.exit_status,
-        }  # fmt: skip
-    return told
-
-
-def _pairs(made: Plan) -> Iterable[tuple[Need, Room]]:
-    return zip(made.estimate.devices, made.rooms, strict=True)
-
-
-def _facts(need: Need, room: Room | None) -> dict[str, Any]:
-    return {
-        "name": need.name,
-        "total_bytes": room and room.total_bytes,
-        "free_bytes": room and room.free_bytes,
-        "reserve_bytes": room and room.reserve_bytes,
-        "weights_bytes": need.weights_bytes,
-        "kv_bytes": need.kv_bytes,
-        "state_bytes": need.state_bytes,
-        "compute_bytes": need.compute_bytes,
-        "compute_error_bytes": need.compute_error_bytes,
-        "mmproj_bytes": need.mmproj_bytes,
-        "draft_bytes": need.draft_bytes,
-        "output_bytes": need.output_bytes,
-        "total_need_bytes": need.total_bytes,
-    }
-
-
-def _show(found: Planned) -> None:
-    made = found.plan
-    host = (made.estimate.host, made.ram)
-    header = ("DEVICE", "WEIGHTS", "KV", "STATE", "COMPUTE", "OTHER", "NEEDS", "OF", "LEFT")
-    table(header, [_row(*pair) for pair in (*_pairs(made), host)])
-    answer("")
-    for need, room in (*_pairs(made), host):
-        if room:
-            _bar(need, room)
-    answer("")
-    answer(f"flags: {' '.join((*words_of(made), *found.draft.words))}")
-    if found.draft != Chosen():
-        answer(f"draft: {found.draft.told}")
-    if not made.estimate.exact:
-        answer("not exact: see the warnings")
-    for one in made.offers:
-        answer(f"offer: {one}")
-    for one in found.warnings:
-        warn(one)
-
-
-def _other(need: Need) -> int:
-    return need.mmproj_bytes + need.draft_bytes + need.output_bytes
-
-
-def _row(need: Need, room: Room | None) -> tuple[str, ...]:
-    parts = (need.weights_bytes, need.kv_bytes, need.state_bytes)
-    compute = gib(need.compute_bytes)
-    if need.compute_error_bytes >> 20:
-        compute += f" ±{need.compute_error_bytes >> 20}"
-    left = room.usable_bytes - need.total_bytes if room else None
-    return (
-        need.name, *map(gib, parts), compute, gib(_other(need)), gib(need.total_bytes),
-        gib(room.usable_bytes if room else None),
-        "-" if left is None else gib(left) if left >= 0 else f"-{gib(-left)}",
-    )  # fmt: skip
-
-
-def _bar(need: Need, room: Room) -> None:
-    """One line per device: its memory from left to right, by what is in it."""
-    sizes = (
-        need.weights_bytes, need.kv_bytes, need.state_bytes, need.compute_bytes, _other(need),
-        room.total_bytes - room.usable_bytes,
-    )  # fmt: skip
-    ends, at = [0], 0
-    for size in sizes:
-        at += size
-        ends.append(min(BAR, round(BAR * at / max(1, room.total_bytes))))
-    widths = [end - begin for begin, end in itertools.pairwise(ends)]
-    share = f"{100 * at / max(1, room.total_bytes):.0f} % of {gib(room.total_bytes)}"
-    excess = " TOO MUCH" if at > room.total_bytes else ""
-    if is_terminal(sys.stdout):
-        _coloured(need.name, widths, f"{share}{excess}")
-        return
-    drawn = "".join(sign * n for (_, sign, _), n in zip(_PARTS, widths, strict=True))
-    legend = " ".join(
-        f"{sign} {word}" for (word, sign, _), n in zip(_PARTS, sizes, strict=True) if n
-    )
-    answer(f"{need.name:8} [{drawn.ljust(BAR, '.')}] {share}{excess}  ({legend})")
-
-
-def _coloured(name: str, widths: list[int], share: str) -> None:
-    from rich.text import Text
-
-    line = Text(f"{name:8} ")
-    for (_, _, style), width in zip(_PARTS, widths, strict=True):
-        line.append("█" * width, style=style)
-    line.append("░" * (BAR - sum(widths)), style="dim")
-    line.append(f" {share}  ")
-    for word, _, style in _PARTS:
-        line.append(f"█ {word} ", style=style)
-    console(sys.stdout).print(line)

@@ -1,5 +1,6 @@
 """llmctl switch, llmctl off"""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -14,7 +15,7 @@ from llmctl.engine.off import off as turn_off
 from llmctl.engine.off import units_of
 from llmctl.engine.switch import TIMEOUT_S, Options, Switch, Switched
 from llmctl.engine.switch import dry_run as steps_of
-from llmctl.errors import UsageError
+from llmctl.errors import LlmctlError, UsageError
 
 
 def switch(
@@ -54,6 +55,21 @@ def switch(
             _interrupted(work)
             raise typer.Exit(INTERRUPTED) from None
     _show(done, as_json=json)
+    if done.ready_s is not None and work.executor.asked:
+        _learn(work, verbose=verbose)
+
+
+def _learn(work: Switch, *, verbose: bool) -> None:
+    """Note what the model really allocated, for later plans: after the answer, for nobody is to
+    wait for it, and it is no part of the switch whether it can be read."""
+    sys.stdout.flush()
+    from llmctl.engine.observing import observe
+
+    try:
+        observe(work.box, work.wanted.profile)
+    except (LlmctlError, KeyboardInterrupt) as error:
+        if verbose:
+            say(f"what it allocated was not noted: {error}")
 
 
 def _show_steps(work: Switch, *, as_json: bool) -> None:

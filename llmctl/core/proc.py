@@ -53,6 +53,15 @@ def uptime_s(stat: str, uptime: str, *, ticks: int = 100) -> float | None:
     return max(0.0, float(uptime.split()[0]) - int(fields[19]) / ticks)
 
 
+def started_s(stat: str, boot: str, *, ticks: int = 100) -> float | None:
+    """When a process began, in seconds since 1970: /proc/PID/stat, and btime of /proc/stat."""
+    fields = stat.rpartition(")")[2].split()
+    match = re.search(r"^btime (\d+)$", boot, re.MULTILINE)
+    if len(fields) < 20 or match is None or not fields[19].isdigit():
+        return None
+    return int(match[1]) + int(fields[19]) / ticks
+
+
 def parse_environ(raw: bytes) -> dict[str, str]:
     """/proc/PID/environ: NUL-separated NAME=VALUE."""
     pairs = (one.partition("=") for one in raw.decode(errors="replace").split("\0"))

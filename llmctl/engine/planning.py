@@ -20,6 +20,7 @@ from llmctl.core.gguf import Header
 from llmctl.core.memory.advice import advised, shortage
 from llmctl.core.memory.drafting import Drafting
 from llmctl.core.memory.kernels import has_kernel
+from llmctl.core.memory.learned import Learned
 from llmctl.core.memory.model import Model, model_of
 from llmctl.core.memory.planner import Planner
 from llmctl.core.memory.remedies import REMEDIES
@@ -30,6 +31,7 @@ from llmctl.core.size import parse_size
 from llmctl.engine.box import Box
 from llmctl.engine.devices import survey
 from llmctl.engine.drafting import drafted
+from llmctl.engine.learning import seen_of
 from llmctl.errors import DoesNotFitError, HostError, ProfileError, UsageError
 from llmctl.store.binaries import argv_with
 from llmctl.store.heads import head_of
@@ -62,7 +64,7 @@ class Planned(msgspec.Struct, frozen=True):
 
 
 def declared_place(devices: Sequence[str]) -> Place:
-    """NAME:TOTAL[:FREE] each. Of TOTAL, what the runtime takes is kept; FREE is all the model's."""
+    """NAME:TOTAL[:FREE] each. FREE is all the model's; else TOTAL less what the runtime takes."""
     rooms = [_declared(one) for one in devices]
     names = [one.name for one in rooms]
     if len(set(names)) < len(names):
@@ -81,8 +83,8 @@ def _declared(text: str) -> Room:
         raise UsageError(f"--device {text}: {error}") from None
     if free and free[0] > total:
         raise UsageError(f"--device {text}: more is free than there is.")
-    kept = 0 if free or name == RAM else reserve(backend_of(name), in_context=False, display=False)
-    return Room(name, total, free[0] if free else total, kept)
+    kept = 0 if name == RAM else reserve(backend_of(name), in_context=False, display=False)
+    return Room(name, total, free[0] if free else max(0, total - kept))
 
 
 def place_of(box: Box, profile: Profile) -> Place:
@@ -176,12 +178,15 @@ def plan_profile(
         flash = _flash(model, there.rooms)
         notes.append(f"flash_attn is auto: the plan takes it to be {'on' if flash else 'off'}.")
         wanted = replace(wanted, settings=replace(wanted.settings, flash_attn=flash))
-    wanted = change(wanted)
-    drafts = drafted(
-        box, profile, header, wanted, lambda draft: _planner(model, there, seeing, draft)
-    )
+    wanted, seen = change(wanted), seen_of(box, profile)
+    learned = Learned(model, there.rooms, seen, build=there.build) if seen else None
+
+    def planner_with(draft: Drafting | None) -> Planner:
+        return _planner(model, there, seeing, draft, learned)
+
+    drafts = drafted(box, profile, header, wanted, planner_with)
     found = advised(drafts.planner, drafts.wanted)
-    if drafts.chosen.words and not found.fits and _planner(model, there, seeing).plan(wanted).fits:
+    if drafts.chosen.words and not found.fits and planner_with(None).plan(wanted).fits:
         found = replace(found, remedies=("draft: off", *found.remedies)[:REMEDIES])
     drafting = drafts.planner.draft
     if drafting and 0 < drafting.model.n_ctx_train < found.settings.ctx:
@@ -217,6 +222,10 @@ def words_for(box: Box, profile: Profile) -> tuple[tuple[str, ...], Chosen]:
 
 
 def _planner(
-    model: Model, place: Place, mmproj: Header | None = None, draft: Drafting | None = None
-) -> Planner:
-    return Planner(model, place.rooms, place.ram, build=place.build, mmproj=mmproj, draft=draft)
+    model: Model, place: Place, mmproj: Header | None = None, draft: Drafting | None = None,
+    learned: Learned | None = None,
+) -> Planner:  # fmt: skip
+    return Planner(
+        model, place.rooms, place.ram, build=place.build, mmproj=mmproj, draft=draft,
+        learned=learned,
+    )  # fmt: skip

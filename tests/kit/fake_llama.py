@@ -17,6 +17,7 @@ it does. What goes wrong is chosen by FAKE_LLAMA, a comma list (or @FILE, which 
     nosigterm     does not stop at all
     key           wants a key although none was given (given ones it wants anyway)
     pace=0.1      takes 0.1 seconds for each word of an answer
+    says=FILE     logs the lines of FILE when it has loaded: what it claims to have allocated
 
 FAKE_HELP is the generation it plays: "0.7.0" (default) or "old". FAKE_LOG names a file that gets
 a line `start ALIAS PID MONOTONIC` and `stop ...` from each process that starts and stops.
@@ -105,6 +106,7 @@ class Behaviour:
     hang: bool = False
     key: bool = False
     alias: str = ""
+    says: str = ""
     pace_s: float = 0.0
     stop_s: float = 0.0
     ends: list[tuple[str, float]] = field(default_factory=list)  # (word, after seconds)
@@ -128,8 +130,8 @@ def apply_word(chosen: Behaviour, word: str) -> None:
             chosen.load_s = FOR_EVER
         case "progress" | "hang" | "key":
             setattr(chosen, name, True)
-        case "alias":
-            chosen.alias = value
+        case "alias" | "says":
+            setattr(chosen, name, value)
         case "pace":
             chosen.pace_s = float(value)
         case "slowstop":
@@ -257,6 +259,8 @@ class Fake:
             if self.behaviour.progress and len(self.ballast) < 200:
                 self.ballast.append(os.urandom(1) * 2**21)  # 20 MiB/s, 400 MiB at most
             time.sleep(0.1)
+        if self.behaviour.says:
+            self.log(Path(self.behaviour.says).read_text("utf-8"))
         self.log("I srv  llama_server: model loaded")
         self.log("I srv  llama_server: listening on http://{host}:{port}")
 

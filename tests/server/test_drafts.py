@@ -178,3 +178,12 @@ def test_a_draft_in_host_memory_takes_what_is_predicted(
 ) -> None:
     pair = (tiny_models / "llama-deep.gguf", tiny_models / "llama-draft.gguf")
     compared(llama_server, *pair, [], CPU)
+
+
+@pytest.mark.parametrize("home", [0, 1, CPU])
+def test_a_draft_beside_gpus_takes_what_is_predicted(
+    vulkan_server: str, tiny_models: Path, monkeypatch: pytest.MonkeyPatch, home: int
+) -> None:
+    monkeypatch.setenv("GGML_VK_VISIBLE_DEVICES", "0,0")
+    pair = (tiny_models / "llama-deep.gguf", tiny_models / "llama-draft.gguf")
+    compared(vulkan_server, *pair, ["Vulkan0", "Vulkan1"], home)

@@ -88,6 +88,7 @@ class World:
         self.host.install(SERVER, lambda _: Output(stdout=HELP))
         self.host.install("/usr/bin/systemctl", self._systemctl)
         self.host.install("/usr/bin/journalctl", self._journalctl)
+        self.host.install("/usr/bin/timeout", lambda argv: self._journalctl(argv[2:]))
         self.host.install("/usr/bin/find", self._find)
 
     @property

@@ -239,3 +239,21 @@ def test_a_run_is_known_by_its_process_where_the_journal_lost_its_id() -> None:
     )
     run = UnitStatus("a.service", invocation="x", last_pid=77)
     assert Systemd(host).journal_of_run(run, lines=20) == ["by pid"]
+
+
+@pytest.mark.parametrize(("matched", "line"), [("_SYSTEMD_INVOCATION_ID=x", "by id"),
+                                               ("_PID=77", "by pid")])  # fmt: skip
+def test_a_run_is_read_from_its_beginning_and_bounded_in_time(matched: str, line: str) -> None:
+    host = FakeHost()
+    host.install(
+        "/usr/bin/timeout",
+        lambda argv: Output(stdout=f"{line}\nmore\n" if matched in argv else ""),
+    )
+    run = UnitStatus("a.service", invocation="x", pid=77)
+    lines = Systemd(host).beginning_of_run(run)
+    assert next(lines) == line
+    first, *rest = host.calls
+    assert first[:3] == ("timeout", "5", "journalctl")
+    assert "--user-unit=a.service" in first
+    assert [one for one in first if one.startswith("--lines")] == []
+    assert len(rest) == (matched == "_PID=77")

@@ -48,10 +48,6 @@ class Graph:
         self.fed = (streams * widths.embedding + widths.per_layer) * self.token
         self.inputs = self.mask + self.fed + self.small
 
-    def of(self, settings: Settings) -> "Graph":
-        """The same of other settings, such as those of the context that predicts."""
-        return Graph(self._model, self._w, settings, self.shape, self._era)
-
     def _mask(self, cells: int) -> int:
         return self.shape.ubatch * cells * (2 if self._flash else 4)
 

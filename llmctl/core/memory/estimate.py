@@ -16,6 +16,7 @@ from llmctl.core.gguf import Header
 from llmctl.core.memory.buffers import Buffer, Load
 from llmctl.core.memory.compute import Graph
 from llmctl.core.memory.context import Shape, Sizer, shape_of
+from llmctl.core.memory.doubt import Doubt, DoubtedGraph
 from llmctl.core.memory.model import Model
 from llmctl.core.memory.need import Draft, Estimate, Need, need_of, with_draft, with_projector
 from llmctl.core.memory.notes import notes, ram_notes
@@ -24,16 +25,19 @@ from llmctl.core.memory.settings import CUDA, HOST, Device, Era, Settings, paddi
 from llmctl.core.memory.weights import Weights
 from llmctl.core.memory.widths import borrowed_of, widths_of
 
+NO_DOUBT = Doubt()
+
 
 class Estimator:
-    """Prices plans of one model on fixed devices. build: `llama-server --version` of the binary."""
+    """Prices plans of one model on fixed devices. build: `llama-server --version` of the binary.
+    doubt: how far off compute buffers may be at least, where more is known than their forms say."""
 
     def __init__(
         self, model: Model, devices: Sequence[Device], *, build: int | None = None,
-        ram_bytes: int = 0,
+        ram_bytes: int = 0, doubt: Doubt = NO_DOUBT,
     ) -> None:  # fmt: skip
         self.model, self.devices, self.era = model, tuple(devices), Era.of_build(build)
-        self._ram_bytes = ram_bytes
+        self._ram_bytes, self._doubt = ram_bytes, doubt
         self._paddings = tuple(padding_of(device.name) for device in devices)
         self._loaders: dict[bool, Loader] = {}
         self._drafters: dict[tuple[int, int | None], Estimator] = {}
@@ -45,7 +49,7 @@ class Estimator:
         self,
         settings: Settings,
         *,
-        draft: "Draft | None" = None,
+        draft: Draft | None = None,
         mmproj: Header | None = None,
     ) -> Estimate:
         """Everything, with the warnings; with a draft model, and a projector of images."""
@@ -81,7 +85,7 @@ class Estimator:
         where = place(self.model, settings, self.devices)
         weights = self.loader(mtp=settings.mtp).load(settings, where)
         kv, state = self._context(settings, shape, where, mtp=False)
-        graph = Graph(self.model, self.widths, settings, shape, self.era)
+        graph = self.graph(settings, shape)
         buffers = self._compute(settings, where, graph)
         devices = tuple(
             need_of(device.name, weights.devices[n], kv[n], state[n], buffers[n])
@@ -98,6 +102,10 @@ class Estimator:
         if not settings.mtp or not self.model.n_mtp:
             return devices, host
         return with_draft(devices, host, self.predicting(settings))
+
+    def graph(self, settings: Settings, shape: Shape) -> Graph:
+        """What sizes the compute buffers of one context."""
+        return DoubtedGraph(self.model, self.widths, settings, shape, self.era, self._doubt)
 
     def loader(self, *, mtp: bool) -> Loader:
         """The tensors that are loaded, with or without those of the MTP layers."""
@@ -198,7 +206,7 @@ class Estimator:
         home = where.of(len(self.model.layers) - 1)
         home = output if home == CPU else home  # then the device fetches what it needs
         padding = HOST if home == CPU else self._paddings[home]
-        graph = Graph(self.model, self.widths, settings, shape, self.era)
+        graph = self.graph(settings, shape)
         fetched, piped = 0 if home == CPU else kv[CPU], self._piped(settings, where)
         own, host = graph.predicting(padding, piped=piped, fetched=fetched)
         names = (*(device.name for device in self.devices), "host")

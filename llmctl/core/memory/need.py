@@ -48,7 +48,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     they are bounds, and the warnings say why.
 
     cache_ram_max_bytes, checkpoints_max_bytes: what the server may keep in host memory besides, at
-    most, as it works. unused_bytes: weights in the file that are not loaded.
+    most, as it works. is_seen: compute is not estimated, a start with these settings logged it.
     """
 
     devices: tuple[Need, ...]
@@ -59,6 +59,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     cache_ram_max_bytes: int = 0
     checkpoints_max_bytes: int = 0
     warnings: tuple[str, ...] = ()
+    is_seen: bool = False
 
 
 def need_of(name: str, weights: int, kv: int, state: int, compute: Buffer) -> Need:

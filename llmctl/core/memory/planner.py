@@ -21,12 +21,15 @@ from functools import cache
 import msgspec
 from msgspec.structs import replace
 
+from llmctl.core.buffers import HOST as HOST_NAME
 from llmctl.core.gguf import Header
 from llmctl.core.memory.context import shape_of
 from llmctl.core.memory.drafting import Drafting
-from llmctl.core.memory.estimate import Estimator
+from llmctl.core.memory.estimate import NO_DOUBT, Estimator
+from llmctl.core.memory.learned import Learned
 from llmctl.core.memory.model import Model
 from llmctl.core.memory.need import Draft
+from llmctl.core.memory.place import CPU
 from llmctl.core.memory.price import Prices
 from llmctl.core.memory.search import Layout, Search, Way
 from llmctl.core.memory.settings import HOST, Device, Override, Settings
@@ -58,10 +61,13 @@ class Planner:
     def __init__(
         self, model: Model, rooms: Sequence[Room], ram: Room | None, *,
         build: int | None = None, mmproj: Header | None = None, draft: Drafting | None = None,
+        learned: Learned | None = None,
     ) -> None:  # fmt: skip
         devices = [Device(one.name, one.total_bytes, one.free_bytes) for one in rooms]
         ram_bytes = ram.total_bytes if ram else 0
-        self.estimator = Estimator(model, devices, build=build, ram_bytes=ram_bytes)
+        doubt = learned.doubt if learned else NO_DOUBT
+        self.estimator = Estimator(model, devices, build=build, ram_bytes=ram_bytes, doubt=doubt)
+        self._learned = learned
         self.model, self.rooms, self.ram, self._mmproj = model, tuple(rooms), ram, mmproj
         self.draft = draft
         self._budgets = [one.usable_bytes for one in rooms]
@@ -159,6 +165,12 @@ class Planner:
         needs = self.estimator.drafting(draft)[0] if draft else ()
         return [one - most(needs[n]) if draft else one for n, one in enumerate(self._budgets)]
 
+    @property
+    def _seat(self) -> str | None:
+        if self.draft is None:
+            return None
+        return HOST_NAME if self.draft.home == CPU else self.rooms[self.draft.home].name
+
     def _draft(self, settings: Settings) -> Draft | None:
         if self.draft is None:
             return None
@@ -213,6 +225,8 @@ class Planner:
         """A plan as it is given."""
         draft = self._draft(settings)
         made = self.estimator.estimate(settings, draft=draft, mmproj=self._mmproj)
+        if self._learned:
+            made = self._learned.correct(settings, made, self._seat)
         return Plan(
             settings=settings, estimate=made, rooms=self.rooms, ram=self.ram, moved_layers=moved
         )

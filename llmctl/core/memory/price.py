@@ -11,7 +11,6 @@ from itertools import accumulate, pairwise
 import msgspec
 
 from llmctl.core.memory.buffers import Buffer, Load
-from llmctl.core.memory.compute import Graph
 from llmctl.core.memory.context import Shape, Sizer, shape_of
 from llmctl.core.memory.estimate import Estimator
 from llmctl.core.memory.settings import HOST, Padding, Settings, padding_of
@@ -46,8 +45,8 @@ class Prices:
         self.paddings = tuple(padding_of(device.name) for device in estimator.devices)
         self.units = len(self.model.layers) + 1
         shape = shape_of(self.model, settings)
-        graph = Graph(self.model, estimator.widths, settings, shape, estimator.era)
-        self._drafting = graph.of(settings.drafting)
+        graph = estimator.graph(settings, shape)
+        self._drafting = estimator.graph(settings.drafting, shape)
         self.predicts = bool(settings.mtp and self.model.n_mtp)
         self._hosted = self._predicted(shape)
         weights = estimator.loader(mtp=settings.mtp).weights

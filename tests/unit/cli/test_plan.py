@@ -80,6 +80,22 @@ def test_people_get_a_table_and_a_bar(llmctl: CommandLine, coder: Path) -> None:
     assert any(line.startswith("offer: kv: q8_0 would give ctx ") for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("device", "free"),
+    [
+        ("CUDA0:24GiB", 24 * 1024 - 768), ("CUDA0:24GiB:20GiB", 20 * 1024),
+        ("Vulkan0:24GiB", 24 * 1024 - 512), ("CUDA0:1MiB", 0),
+    ],
+)  # fmt: skip
+def test_of_a_declared_device_what_the_runtime_takes_is_not_free(
+    llmctl: CommandLine, coder: Path, device: str, free: int
+) -> None:
+    facts = llmctl("plan", str(coder), "--device", device, "--json").json
+    (card,) = facts["devices"]
+    assert card["free_bytes"] == free << 20
+    assert card["reserve_bytes"] == 0
+
+
 def test_the_devices_of_the_box_are_asked(llmctl: CommandLine, coder: Path) -> None:
     llmctl.program(
         "llama-server",

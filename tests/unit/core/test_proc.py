@@ -11,6 +11,7 @@ from llmctl.core.proc import (
     parse_read_bytes,
     parse_rss_bytes,
     parse_unit,
+    started_s,
     uptime_s,
 )
 
@@ -81,6 +82,18 @@ def test_the_age_of_a_process_is_told_whatever_its_name() -> None:
 @pytest.mark.parametrize(("stat", "uptime"), [("", "1.0 2.0"), (STAT, ""), ("77 (x) S 1", "1.0")])
 def test_a_process_that_is_gone_has_no_age(stat: str, uptime: str) -> None:
     assert uptime_s(stat, uptime) is None
+
+
+def test_when_a_process_began_is_told() -> None:
+    boot = "cpu 1 2 3\nbtime 1700000000\nprocesses 5\n"
+    assert started_s(STAT, boot) == pytest.approx(1_700_001_234.0)
+
+
+@pytest.mark.parametrize(
+    ("stat", "boot"), [("", "btime 1"), (STAT, ""), (STAT, "btime x"), ("77 (x) S 1", "btime 1")]
+)
+def test_of_a_process_that_is_gone_nobody_knows_when_it_began(stat: str, boot: str) -> None:
+    assert started_s(stat, boot) is None
 
 
 def test_an_environment_is_read() -> None:

@@ -25,6 +25,7 @@ from support.shapes import moe, qwen3moe_235b
 
 from llmctl.core.memory import Device, Estimator, Model, Override, Settings
 from llmctl.core.memory.advice import advised, shortage
+from llmctl.core.memory.drafting import Drafting
 from llmctl.core.memory.planner import (
     FLOOR,
     LEAST_CTX,
@@ -435,3 +436,32 @@ def test_ninety_four_layers_on_four_gpus_take_a_tenth_of_a_second() -> None:
         assert planner(model, 24, 24, 24, 24).plan(Wanted(ctx=32768)).fits
         best = min(best, time.perf_counter() - began)
     assert best < 0.25  # 0.1 s where nothing else runs
+
+
+# What drafts
+
+
+@given(cases(), st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_draft_model_is_as_much_less_room_on_its_device(
+    case: tuple[Model, list[Room]], data: st.DataObject
+) -> None:
+    model, there = case
+    home = data.draw(st.integers(0, len(there) - 1))
+    draft = Drafting(moe(layers=2, gates=[1, 1]), "q8_0", "q8_0", home)
+    asked = Settings(ctx=2048, n_draft=3)
+    wanted = Wanted(settings=asked, ctx=2048)
+    beside = Planner(model, there, None, build=BUILD, draft=draft).plan(wanted)
+    estimator = Estimator(model, [Device(one.name) for one in there], build=BUILD)
+    needed = most(estimator.drafting(draft.at(asked, 2048))[0][home])
+    room = there[home]
+    if needed > room.free_bytes:
+        assert not beside.fits
+        return
+    less = [*there[:home], replace(room, free_bytes=room.free_bytes - needed), *there[home + 1 :]]
+    alone = Planner(model, less, None, build=BUILD).plan(wanted)
+    assert beside.fits == alone.fits
+    if alone.fits:
+        assert beside.settings == alone.settings
+        assert beside.lacking == alone.lacking
+        assert beside.estimate.devices[home].draft_bytes <= needed
