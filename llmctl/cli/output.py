@@ -63,7 +63,8 @@ def answer_json(facts: Mapping[str, Any] | Sequence[Any]) -> None:
 
 
 def say(text: str, *, style: str = "") -> None:
-    """A line of the conversation."""
+    """A line of the conversation. What stands in a file may be in it, but moves no cursor."""
+    text = "".join(one if one.isprintable() or one in "\n\t" else f"{one!a}"[1:-1] for one in text)
     if style and is_terminal(sys.stderr):
         console(sys.stderr).print(text, style=style)
     else:

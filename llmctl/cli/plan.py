@@ -12,6 +12,7 @@ from llmctl.cli.plan_more import More, more_facts, read_now, show_more
 from llmctl.cli.plan_output import facts, refusal, show
 from llmctl.core.memory.wanted import Wanted
 from llmctl.core.profile import Profile
+from llmctl.core.profile_parts import MOST_SLOTS
 from llmctl.core.profile_rules import KV_TYPES
 from llmctl.engine.box import Box
 from llmctl.engine.devices import default_binary
@@ -80,6 +81,8 @@ def _with(
     verify: bool,
 ) -> tuple[Planned, More]:  # fmt: skip
     """The plan, and what was asked for beside it."""
+    if not name.isprintable():
+        raise UsageError(f"{name!a} is no name that can be written: rename the file.")
     is_profile = name in box.store.names or not ("/" in name or name.endswith(".gguf"))
     if observed and not is_profile:
         raise UsageError("--observed is about a profile: a file alone was not started by llmctl.")
@@ -165,7 +168,7 @@ def _changed(
         raise UsageError(f"--flash-attn {flash_attn}: expected on or off.")
     return replace(wanted, settings=replace(
         settings,
-        parallel=settings.parallel if parallel is None else _positive("--parallel", parallel),
+        parallel=settings.parallel if parallel is None else _slots(parallel),
         unified=settings.unified if unified is None else unified,
         ubatch=settings.ubatch if ubatch is None else _positive("--ubatch", ubatch),
         batch=max(settings.batch, ubatch or 0),
@@ -179,6 +182,12 @@ def _number(option: str, text: str, *, least: int = 0) -> int | None:
     if not (text.isascii() and text.isdigit() and least <= int(text) < 1 << 31):
         raise UsageError(f"{option} {text}: expected a whole number from {least}, or auto.")
     return int(text)
+
+
+def _slots(number: int) -> int:
+    if not 1 <= number <= MOST_SLOTS:
+        raise UsageError(f"--parallel {number}: llama.cpp takes 1 to {MOST_SLOTS}.")
+    return number
 
 
 def _positive(option: str, number: int) -> int:

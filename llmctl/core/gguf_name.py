@@ -11,16 +11,18 @@ _QUANT = re.compile(
 def shards(path: str) -> tuple[str, ...]:
     """All parts of a split file whose first part is `path` (gguf-split's naming); else itself."""
     match = _PART.fullmatch(path)
-    if match is None:
+    if match is None or part(path) is None:
         return (path,)
     count = int(match["count"])
     return tuple(f"{match['stem']}-{n:05d}-of-{count:05d}.gguf" for n in range(1, count + 1))
 
 
 def part(path: str) -> tuple[int, int] | None:
-    """Which part of how many a file's name says it is; None: it does not."""
+    """Which part of how many a file's name says it is; None: it does not, or there can be none."""
     match = _PART.fullmatch(path)
-    return (int(match["part"]), int(match["count"])) if match else None
+    if match is None or not 1 <= int(match["part"]) <= int(match["count"]):
+        return None
+    return int(match["part"]), int(match["count"])
 
 
 def first_part(path: str) -> str:

@@ -12,6 +12,7 @@ from msgspec import Meta
 from llmctl.core.document import build
 from llmctl.core.profile_parts import (
     MOST,
+    MOST_SLOTS,
     Auto,
     Count,
     Draft,
@@ -139,9 +140,9 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         Meta(title="on, off or auto", description="Flash attention.", examples=["on"]),
     ] = "on"
     parallel: Annotated[
-        Count,
+        Annotated[int, Meta(ge=1, le=MOST_SLOTS)],
         Meta(
-            title="a whole number, at least 1",
+            title="a whole number from 1 to 256",
             description="Slots: requests served at once.",
             examples=[1],
         ),

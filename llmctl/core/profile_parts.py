@@ -1,5 +1,6 @@
 """The small types that a profile is made of."""
 
+import functools
 import re
 from typing import Annotated, Literal
 
@@ -49,12 +50,15 @@ class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: int | None = None
 
 
+MOST_SLOTS = 256
+"""llama.cpp refuses more (LLAMA_MAX_SEQ)."""
 MOST = 2**31 - 1  # llama.cpp reads numbers with std::stoi
 Count = Annotated[int, Meta(ge=1, le=MOST)]
 Zero = Annotated[int, Meta(ge=0, le=MOST)]
 Text = Annotated[str, Meta(min_length=1)]
 
 
+@functools.lru_cache(maxsize=64)  # the proxy asks several times for each request
 def seconds(text: str) -> float:
     """`500ms`, `30s`, `10m`, `2h` -> seconds. The text has passed the profile's pattern."""
     number, unit = re.fullmatch(r"(\d+)(ms|s|m|h)", text).groups()  # type: ignore[union-attr]

@@ -32,7 +32,7 @@ from llmctl.engine.box import Box
 from llmctl.engine.devices import survey
 from llmctl.engine.drafting import drafted
 from llmctl.engine.learning import seen_of
-from llmctl.errors import DoesNotFitError, HostError, ProfileError, UsageError
+from llmctl.errors import DoesNotFitError, GgufError, HostError, ProfileError, UsageError
 from llmctl.store.binaries import argv_with
 from llmctl.store.heads import head_of
 
@@ -60,6 +60,8 @@ class Planned(msgspec.Struct, frozen=True):
     draft: Chosen = Chosen()
 
 
+_HOST_NAMES = ("host", "cpu")
+
 # Places
 
 
@@ -77,6 +79,8 @@ def _declared(text: str) -> Room:
     name, *sizes = text.split(":")
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*", name) or len(sizes) not in (1, 2):
         raise UsageError(f"--device {text}: expected NAME:TOTAL[:FREE], such as CUDA0:24GiB.")
+    if name.lower() in _HOST_NAMES:
+        raise UsageError(f"--device {text}: {name} is no GPU; the host's memory is {RAM}:SIZE.")
     try:
         total, *free = (parse_size(one) for one in sizes)
     except ValueError as error:
@@ -156,8 +160,16 @@ def build_of(box: Box, profile: Profile) -> int | None:
 def plan_file(box: Box, path: str, place: Place, wanted: Wanted) -> Planned:
     """The plan of a model file, without a profile."""
     header = head_of(box.host, path, cache_dir=box.store.cache_dir)
-    found = advised(_planner(model_of(header), place), wanted)
+    found = advised(_planner(_model(path, header), place), wanted)
     return Planned(path, found, (*place.warnings, *found.estimate.warnings))
+
+
+def _model(path: str, header: Header) -> Model:
+    """What a head says of its model, or which file says what cannot be."""
+    try:
+        return model_of(header)
+    except GgufError as error:
+        raise GgufError(f"{path}: {error.message}", hint=error.hint) from None
 
 
 def plan_profile(
@@ -173,7 +185,7 @@ def plan_profile(
     header = head_of(box.host, store.model_path(profile.model), cache_dir=cache)
     projector = store.beside(profile.mmproj, profile) if profile.mmproj else None
     seeing = head_of(box.host, projector, cache_dir=cache) if projector else None
-    model, notes, wanted = model_of(header), [], wanted_of(profile)
+    model, notes, wanted = _model(profile.model, header), [], wanted_of(profile)
     if profile.flash_attn == "auto":
         flash = _flash(model, there.rooms)
         notes.append(f"flash_attn is auto: the plan takes it to be {'on' if flash else 'off'}.")

@@ -124,7 +124,8 @@ def test_the_head_is_kept_for_its_owner_alone(llmctl: CommandLine, coder: Path) 
         ["--device", "CUDA0"], ["--device", "CUDA0:24"], ["--device", "CUDA0:1GiB:2GiB"],
         ["--device", "A:1GiB", "--device", "A:1GiB"], ["--kv", "q9"], ["--ctx", "many"],
         ["--devices", "24GiB", "--device", "CUDA0:24GiB"], ["--gpu-layers", "-1"],
-        ["--flash-attn", "perhaps"], ["--parallel", "0"], ["--tensor-split", "1,x"],
+        ["--flash-attn", "perhaps"], ["--parallel", "0"], ["--parallel", "257"],
+        ["--device", "host:24GiB"], ["--device", "CPU:24GiB"], ["--tensor-split", "1,x"],
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_status_2(
@@ -144,6 +145,21 @@ def test_a_file_that_is_no_model_is_status_3(llmctl: CommandLine, content: bytes
     said = llmctl("plan", str(path), "--device", "CUDA0:24GiB")
     assert said.status == 3
     assert str(path) in said.stderr
+
+
+def test_a_name_that_cannot_be_written_is_refused(llmctl: CommandLine) -> None:
+    said = llmctl("plan", "bad\udcff.gguf", "--device", "CUDA0:24GiB")
+    assert said.status == 2
+    assert "rename the file" in said.stderr
+
+
+def test_what_a_file_says_moves_no_cursor(llmctl: CommandLine) -> None:
+    path = llmctl.home / "odd.gguf"
+    write_head(path, {"metadata": {"general.architecture": "[red]\x1b[31m"}, "tensors": []})
+    said = llmctl("plan", str(path), "--device", "CUDA0:24GiB")
+    assert said.status == 3
+    assert str(path) in said.stderr
+    assert "\x1b" not in said.stderr
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,10 @@ def test_a_split_file_has_all_its_parts() -> None:
     )
 
 
-@pytest.mark.parametrize("path", ["x.gguf", "x-1-of-3.gguf", "x-00001-of-00003.bin", ""])
+@pytest.mark.parametrize("path", [
+    "x.gguf", "x-1-of-3.gguf", "x-00001-of-00003.bin", "", "x-00000-of-00000.gguf",
+    "x-00004-of-00003.gguf",
+])  # fmt: skip
 def test_any_other_file_is_its_only_part(path: str) -> None:
     assert shards(path) == (path,)
 

@@ -102,7 +102,7 @@ def test_a_value_is_taken_as_written(text: str, key: str, value: object) -> None
         ("ctx:", "ctx: expected a whole number of tokens (at least 256), or auto, got null"),
         ("flash_attn: yes", 'flash_attn: expected on, off or auto, got "yes"'),
         ("flash_attn: true", "flash_attn: expected on, off or auto, got true"),
-        ("parallel: 0", "parallel: expected a whole number, at least 1, got 0"),
+        ("parallel: 0", "parallel: expected a whole number from 1 to 256, got 0"),
         ("port: 80", "port: expected a port from 1024 to 65535, got 80"),
         ("devices: CUDA0", 'devices: expected a list of device names, or auto, got "CUDA0"'),
         ("tensor_split: [1, -1]", "tensor_split[1]: expected "),
