@@ -135,6 +135,14 @@ class Systemd:
         self._forget((unit,))
         self._call(*_SYSTEMCTL, "restart", "--no-block", "--", unit)
 
+    def try_restart(self, unit: str) -> None:
+        """Ask for a unit to be stopped and started, if it is active; else leave it as it is."""
+        self._call(*_SYSTEMCTL, "try-restart", "--no-block", "--", unit)
+
+    def refresh(self, unit: str) -> None:
+        """Ask an active unit to read its configuration again (ExecReload=)."""
+        self._call(*_SYSTEMCTL, "try-reload-or-restart", "--no-block", "--", unit)
+
     def stop(self, units: Sequence[str]) -> None:
         """Ask for units to stop; their pending starts are cancelled."""
         self._call(*_SYSTEMCTL, "stop", "--no-block", "--", *units)

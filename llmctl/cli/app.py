@@ -21,6 +21,7 @@ COMMANDS = {
     "switch": "switch",
     "off": "switch",
     "logs": "logs",
+    "requests": "requests",
     "list": "profiles",
     "show": "profiles",
     "render": "profiles",
@@ -31,6 +32,7 @@ COMMANDS = {
     "apply": "apply",
     "enable": "boot",
     "disable": "boot",
+    "proxy": "proxy",
     "schema": "schema",
 }
 _PYTHON_NAMES = {"list": "list_"}
@@ -50,8 +52,11 @@ class LazyGroup(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"llmctl.cli.{COMMANDS[cmd_name]}")
+        found = getattr(module, _PYTHON_NAMES.get(cmd_name, cmd_name))
+        if isinstance(found, typer.Typer):  # it has commands of its own
+            return typer.main.get_group(found)
         one = typer.Typer(add_completion=False, rich_markup_mode=None)
-        one.command(cmd_name)(getattr(module, _PYTHON_NAMES.get(cmd_name, cmd_name)))
+        one.command(cmd_name)(found)
         return typer.main.get_command(one)
 
 

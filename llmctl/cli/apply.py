@@ -16,6 +16,8 @@ from llmctl.core.unit import PROCESS_VARIABLE, SECTION
 from llmctl.engine.apply import Change, Kind, carry_out, plan_apply
 from llmctl.engine.box import Box
 from llmctl.engine.clock import SystemClock
+from llmctl.engine.proxy_setup import follow
+from llmctl.engine.proxy_units import proxy_changes
 from llmctl.errors import ProfileError, UsageError
 
 STALE = 1
@@ -46,13 +48,17 @@ def apply(
     box = open_box(host, verbose=verbose)
     box.store.require(names or ())
     changes = plan_apply(box, names or (), prune=prune, overwrite=overwrite)
+    if not names:
+        changes += proxy_changes(box, sys.executable, overwrite=overwrite)
     if not check:
         with Progress(quiet=json, steps=False) as progress:
             carry_out(box, changes, clock=SystemClock(), report=progress.report)
+        follow(box, changes, clock=SystemClock())
     if json:
         answer_json([_facts(one) for one in changes])
     else:
-        _show(box, changes, check=check)
+        show_changes(box, changes, check=check)
+        _sum_up(changes)
     broken = [one.error for one in changes if one.error] + [
         box.not_ours(one.unit) for one in changes if one.kind is Kind.FOREIGN
     ]
@@ -70,7 +76,8 @@ def _facts(change: Change) -> dict[str, object]:
     return {"unit": change.unit, "change": change.kind.value, "problems": problems}
 
 
-def _show(box: Box, changes: Sequence[Change], *, check: bool) -> None:
+def show_changes(box: Box, changes: Sequence[Change], *, check: bool = False) -> None:
+    """What was done to each unit, or would be."""
     for change in changes:
         path = box.store.unit_path(change.unit)
         if change.kind is Kind.CREATE:
@@ -88,6 +95,9 @@ def _show(box: Box, changes: Sequence[Change], *, check: bool) -> None:
             )
         elif change.kind is Kind.EDITED:
             warn(f"{path} was edited by hand and is left as it is; --overwrite renders it anew")
+
+
+def _sum_up(changes: Sequence[Change]) -> None:
     if not any(one.is_pending for one in changes):
         answer(f"{len(changes)} units are current" if changes else "there are no profiles")
 

@@ -1,18 +1,21 @@
 """What `llmctl status` prints. Typer is not imported here: see llmctl/__main__.py."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from llmctl.cli.output import answer, answer_json, duration, gib, table, warn
 from llmctl.core.state import State
 from llmctl.engine.box import Box
+from llmctl.engine.proxy_view import ProxyView, proxy_view
+from llmctl.engine.proxy_view import facts as proxy_facts
 from llmctl.engine.status import Asked, Instance, Overview, overview
 
 
 def show_overview(box: Box, *, as_json: bool, asked: Asked | None = None) -> None:
     """The state of a box, as a table or as JSON. asked: see engine.status.overview."""
-    seen = overview(box, asked=asked)
+    seen, proxy = overview(box, asked=asked), proxy_view(box)
     if as_json:
-        answer_json(facts(seen))
+        answer_json(facts(seen, proxy=proxy))
         return
     header = ("MODEL", "GROUP", "STATE", "PORT", "PID", "MEMORY", "UPTIME", "TOK/S")
     idle = [one.name for one in seen.groups if not any(i.group == one.name for i in seen.instances)]
@@ -25,6 +28,19 @@ def show_overview(box: Box, *, as_json: bool, asked: Asked | None = None) -> Non
         warn(fault)
     for problem in seen.problems:
         warn(problem)
+    if proxy is not None:
+        _tell_of(proxy, known=seen.problems)
+
+
+def _tell_of(proxy: ProxyView, *, known: Sequence[str]) -> None:
+    if proxy.state is not State.READY:
+        warn(f"the proxy does not answer on {proxy.url} ({proxy.state.value}): llmctl proxy status")
+        return
+    to = f", switching to {', '.join(proxy.switching)}" if proxy.switching else ""
+    answer(f"proxy: {proxy.url}, {proxy.in_flight} in flight, {proxy.waiting} waiting{to}")
+    for problem in proxy.problems:
+        if problem not in known:
+            warn(f"proxy: {problem}")
 
 
 def _row(one: Instance) -> tuple[str, ...]:
@@ -35,7 +51,7 @@ def _row(one: Instance) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def facts(seen: Overview) -> dict[str, Any]:
+def facts(seen: Overview, *, proxy: ProxyView | None = None) -> dict[str, Any]:
     """The JSON shape of `status`; docs/reference/json.md holds it."""
     return {
         "host": seen.host,
@@ -49,7 +65,7 @@ def facts(seen: Overview) -> dict[str, Any]:
             for one in seen.groups
         ],
         "instances": [_instance_facts(one) for one in seen.instances],
-        "proxy": None,
+        "proxy": proxy_facts(proxy),
         "problems": list(seen.problems),
     }
 

@@ -66,11 +66,12 @@ class Files(msgspec.Struct, frozen=True):
 
 def server_argv(
     profile: Profile, *, files: Files, port: int, flags: Flags, placing: Sequence[str] = (),
-    drafting: Sequence[str] | None = None,
+    key_file: str | None = None, drafting: Sequence[str] | None = None,
 ) -> tuple[str, ...]:  # fmt: skip
     """argv for one instance. `argv_complaints` says beforehand whether the build can take it.
 
     placing: a plan's words for the context and for what goes where; none: what the profile says.
+    key_file: where the key is that its clients must have; the key itself would show in ps.
     drafting: a plan's words for what drafts; None: what the profile says.
     """
     return (
@@ -81,6 +82,7 @@ def server_argv(
         *(("--mmproj", files.mmproj) if files.mmproj else ()),
         *_sampling(profile),
         *_service(flags),
+        *(("--api-key-file", key_file) if key_file else ()),
         *(str(word) for word in profile.args),
     )
 
@@ -144,10 +146,16 @@ def _service(flags: Flags) -> Iterator[str]:
     yield from (flag for flag in ("--jinja", "--metrics", "--slots") if flag in flags)
 
 
-def argv_complaints(profile: Profile, flags: Flags) -> list[Complaint]:
+def argv_complaints(
+    profile: Profile, flags: Flags, *, key_file: str | None = None
+) -> list[Complaint]:
     """What this build cannot do, and words in `args` that belong in a key."""
     rules = (_args(profile.args, flags), _lacking(profile, flags), _kv_types(profile, flags))
-    return [complaint for rule in rules for complaint in rule]
+    found = [complaint for rule in rules for complaint in rule]
+    if key_file and "--api-key-file" not in flags:
+        why = "its port would be a way around the proxy's API keys; use a newer binary"
+        found.append((("binary",), f"this llama-server has no --api-key-file: {why}"))
+    return found
 
 
 def _args(args: Sequence[str | int], flags: Flags) -> Iterator[Complaint]:

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from llmctl.core.document import Path, build
+from llmctl.core.proxy_settings import ProxySettings, proxy_complaints
 from llmctl.core.size import MOST_BYTES, parse_size
 from llmctl.core.words import DEFAULT_GROUP, NAME, RESIDENT, profile_of
 from llmctl.errors import ProfileError
@@ -90,6 +91,14 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             examples=["journal"],
         ),
     ] = "journal"
+    proxy: Annotated[
+        ProxySettings,
+        Meta(
+            title="{listen: [ADDRESS:PORT, ...], ...}",
+            description="How the proxy on port 1234 serves.",
+            examples=[{"listen": ["127.0.0.1:1234", "tailscale:1234"]}],
+        ),
+    ] = ProxySettings()
     unit_dir: Annotated[
         str | None,
         Meta(
@@ -130,6 +139,8 @@ def _complaints(config: Config) -> Iterator[tuple[Path, str]]:
             yield ("binaries", name), f"{binary.path} is relative: begin it with / or ~/"
     for name, device in config.devices.items():
         yield from _device_complaints(name, device)
+    for where, text in proxy_complaints(config.proxy, ports):
+        yield ("proxy", *where), text
     paths = {"models_dir": config.models_dir, "unit_dir": config.unit_dir or "/"}
     for key, place in paths.items():
         if not _is_absolute(place):

@@ -1,5 +1,6 @@
 """Sizes of memory as people write them."""
 
+import functools
 import re
 
 _SIZE = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?) ?([KMGT]iB)", re.IGNORECASE)
@@ -11,6 +12,7 @@ MOST_BYTES = 1 << 60
 _FEWEST_BYTES = 1 << 20
 
 
+@functools.lru_cache(maxsize=64)  # the proxy asks several times for each request
 def parse_size(given: str | int) -> int:
     """`24GiB`, `15.9GiB`, `16000MiB`, or whole bytes (`17179869184`) -> bytes, rounded down.
 

@@ -62,7 +62,7 @@ def plan_apply(
         box.leaving = frozenset(name for name in box.store.orphans if _is_removable(box, name))
     changes = [_change(box, name, overwrite=overwrite, ask=ask) for name in wanted]
     if any(change.after is not None for change in changes):
-        changes.append(_file_change(box, box.slice(), overwrite=overwrite))
+        changes.append(file_change(box, box.slice(), overwrite=overwrite))
     if not names:
         changes.extend(_left_behind(box, prune=prune))
     return tuple(changes)
@@ -75,10 +75,11 @@ def _change(box: Box, name: str, *, overwrite: bool, ask: bool) -> Change:
         return Change(unit_name(name), Kind.BROKEN, error=error)
     edited = read_header(box.store.unit_text(resolved.unit)).owner is Owner.EDITED
     render = box.render_anew if edited else box.render
-    return _file_change(box, render(resolved), overwrite=overwrite)
+    return file_change(box, render(resolved), overwrite=overwrite)
 
 
-def _file_change(box: Box, unit: UnitFile, *, overwrite: bool) -> Change:
+def file_change(box: Box, unit: UnitFile, *, overwrite: bool) -> Change:
+    """What would be done to make an installed unit this one."""
     before = box.store.unit_text(unit.name)
     kinds = {
         Owner.ABSENT: Kind.CREATE,

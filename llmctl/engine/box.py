@@ -30,6 +30,7 @@ from llmctl.errors import HostError, ProfileError
 from llmctl.host.base import Host
 from llmctl.store import Store
 from llmctl.store.data import template
+from llmctl.store.places import SERVER_KEY
 from llmctl.systemd import Systemd
 
 # A crash would start gdb and hang on it (ggml.c, ggml_print_backtrace).
@@ -108,7 +109,9 @@ class Box:
         profile = self.store.profile(name)
         flags = self.store.flags(profile)
         place = self._place(profile)
-        self._check(profile, flags_complaints=argv_complaints(profile, flags))
+        key_file = self._key_file(profile)
+        complaints = argv_complaints(profile, flags, key_file=key_file)
+        self._check(profile, flags_complaints=complaints)
         plan = remembered(self, profile, ask=ask)
         if plan.fault:
             file = self.store.profile_path(name)
@@ -116,6 +119,7 @@ class Box:
         argv = server_argv(
             profile, files=self.store.files(profile), port=place.port, flags=flags,
             placing=plan.words, drafting=plan.draft.words if plan.draft else None,
+            key_file=key_file,
         )  # fmt: skip
         variables = context(profile, argv, place)
         source = source_digest(self._template, variables)
@@ -216,11 +220,25 @@ class Box:
         file = next((value for flag, value in words if flag == "--api-key-file"), None)
         if file and (key := self._key_from(file)):
             return key
+        if given := self._own_key(profile) or self.host.environ().get("LLAMA_API_KEY"):
+            return str(given).split(",")[0]
+        unit = self.store.unit_text(unit_name(profile.name)) or ""
+        # Also while a server goes on that was started when clients still needed keys.
+        wants = self.store.config.proxy.api_keys is not None or SERVER_KEY in unit
+        return self._key_from(self.store.server_key) if wants else None
+
+    def _own_key(self, profile: Profile) -> str | int | None:
+        """The key that the profile or its build gives to the server."""
         binary = self.store.config.binary(profile.binary)
-        for environment in (profile.env, binary.env if binary else {}, self.host.environ()):
-            if given := environment.get("LLAMA_API_KEY"):
-                return str(given).split(",")[0]
-        return None
+        key = "LLAMA_API_KEY"
+        return profile.env.get(key) or (binary.env.get(key) if binary else None)
+
+    def _key_file(self, profile: Profile) -> str | None:
+        """Where clients need keys, servers want one too: else their loopback ports would be a way
+        around the proxy. A profile that sees to it itself is left alone."""
+        if self.store.config.proxy.api_keys is None or self._own_key(profile):
+            return None
+        return None if "--api-key-file" in profile.args else self.store.server_key
 
     def _key_from(self, path: str) -> str | None:
         try:

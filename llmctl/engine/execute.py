@@ -21,6 +21,7 @@ from llmctl.engine.box import Box
 from llmctl.engine.clock import Clock
 from llmctl.engine.wait import Waiter, await_stopped
 from llmctl.errors import HostError, NoAnswerError
+from llmctl.store.server_key import make_server_key
 
 STOP_TIMEOUT_S = LONGEST_STOP_S + 60.0
 
@@ -70,6 +71,8 @@ class Executor:
         return None
 
     def _watch(self, unit: str, seen: UnitStatus | None, *, again: bool) -> None:
+        if self._box.store.config.proxy.api_keys is not None:  # its file may have been removed
+            make_server_key(self._box.host, self._box.store.server_key)
         before = seen or self._box.systemd.status([unit])[0]
         self._watches[unit] = Watch(before, must_differ=again)
         if again or not before.is_up:

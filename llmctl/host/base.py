@@ -24,12 +24,13 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A file or directory: its name, size in bytes, and time of change in nanoseconds."""
+    """A file or directory: its name, size in bytes, time of change in nanoseconds, permissions."""
 
     name: str
     size_bytes: int
     mtime_ns: int
     is_dir: bool
+    mode: int = 0
 
 
 class Connection(Protocol):

@@ -204,7 +204,8 @@ def _user_name() -> str:
 
 
 def _entry(name: str, facts: os.stat_result) -> Entry:
-    return Entry(name, facts.st_size, facts.st_mtime_ns, stat.S_ISDIR(facts.st_mode))
+    is_dir = stat.S_ISDIR(facts.st_mode)
+    return Entry(name, facts.st_size, facts.st_mtime_ns, is_dir, stat.S_IMODE(facts.st_mode))
 
 
 def _sync_directory(path: Path) -> None:

@@ -8,6 +8,9 @@ from functools import cached_property
 
 from llmctl.host.base import Host
 
+SERVER_KEY = "/llmctl/server.key"
+"""The end of that path, without anything that units write otherwise (spaces, `%`, `$`)."""
+
 
 class Places:
     """Directories of a box."""
@@ -35,6 +38,23 @@ class Places:
     def cache_dir(self) -> str:
         """What can be found out again."""
         return self.xdg("XDG_CACHE_HOME", ".cache") + "/llmctl"
+
+    @property
+    def request_log(self) -> str:
+        """What the proxy notes down of each request; older ones end in .1 and .2."""
+        return f"{self.state_dir}/requests.jsonl"
+
+    @property
+    def server_key(self) -> str:
+        """The file with the key that the models' servers want, where clients need keys."""
+        return self.state_dir.removesuffix("/llmctl") + SERVER_KEY
+
+    def in_config(self, path: str | None) -> str | None:
+        """A file that config.yaml names; a relative path begins beside config.yaml."""
+        if path is None:
+            return None
+        found = self.expand(path)
+        return found if found.startswith("/") else f"{self.config_dir}/{found}"
 
     def expand(self, path: str) -> str:
         """`~` and `$VARIABLE` of the box, in a path from config.yaml."""

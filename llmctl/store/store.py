@@ -23,7 +23,8 @@ from llmctl.errors import HostError, ProfileError
 from llmctl.host.base import Entry, Host
 from llmctl.store.binaries import find, flags_of
 from llmctl.store.documents import Documents
-from llmctl.store.places import Places
+from llmctl.store.places import SERVER_KEY, Places
+from llmctl.store.server_key import make_server_key
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -180,6 +181,8 @@ class Store(Places):
         log = self.log_file(log_of) if log_of else None
         if log:
             self.host.make_dir(log.rpartition("/")[0])
+        if SERVER_KEY in text:
+            make_server_key(self.host, self.server_key)
         self.write_private(self.unit_path(unit), text)
 
     def write_private(self, path: str, text: str) -> None:

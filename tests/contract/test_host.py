@@ -312,6 +312,14 @@ def test_a_file_tells_its_name_and_size(subject: Subject) -> None:
     assert (entry.name, entry.size_bytes, entry.is_dir) == ("file", 5, False)
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o644, 0o640])
+def test_a_file_tells_its_permissions(subject: Subject, mode: int) -> None:
+    subject.host.write(subject.path("file"), b"12345", mode=mode)
+    entry = subject.host.stat(subject.path("file"))
+    assert entry is not None
+    assert entry.mode == mode
+
+
 def test_a_changed_file_has_another_time(subject: Subject) -> None:
     subject.host.write(subject.path("file"), b"12345")
     first = subject.host.stat(subject.path("file"))

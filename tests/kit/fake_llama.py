@@ -15,6 +15,7 @@ it does. What goes wrong is chosen by FAKE_LLAMA, a comma list (or @FILE, which 
     alias=other   claims to be another model
     slowstop=8    takes 8 seconds to stop, keeps its port, then exits 0
     nosigterm     does not stop at all
+    holds         stops when its streams are closed, by their clients, and not before
     key           wants a key although none was given (given ones it wants anyway)
     pace=0.1      takes 0.1 seconds for each word of an answer
     says=FILE     logs the lines of FILE when it has loaded: what it claims to have allocated
@@ -67,8 +68,9 @@ def flags(text: str) -> dict[str, tuple[str, bool]]:
         if match is None:
             continue
         names = re.findall(r"--?[A-Za-z][\w-]*", match[1])
-        # What follows the names is a value's name, unless the help's column begins there.
-        takes_value = bool(match[2]) and (match.start(2) < 40)
+        # What follows the names is a value's name, unless the help's column begins there. Names that
+        # reach beyond that column have their help on the next line.
+        takes_value = bool(match[2]) and match.start(2) != 40
         for name in names:
             known[name] = (max(names, key=len), takes_value)
     return known
@@ -105,6 +107,7 @@ class Behaviour:
     progress: bool = False
     hang: bool = False
     key: bool = False
+    holds: bool = False
     alias: str = ""
     says: str = ""
     pace_s: float = 0.0
@@ -128,7 +131,7 @@ def apply_word(chosen: Behaviour, word: str) -> None:
             chosen.load_s = float(value)
         case "never":
             chosen.load_s = FOR_EVER
-        case "progress" | "hang" | "key":
+        case "progress" | "hang" | "key" | "holds":
             setattr(chosen, name, True)
         case "alias" | "says":
             setattr(chosen, name, value)
@@ -195,6 +198,8 @@ class Fake:
         self.alias = self.behaviour.alias or self.aliases[0]
         self.keys = self.read_keys()
         self.ballast: list[bytes] = []
+        self.streams: set[object] = set()
+        self.is_leaving = False
 
     def read_keys(self) -> list[str]:
         given = self.given.get("--api-key") or os.environ.get("LLAMA_API_KEY", "")
@@ -245,6 +250,8 @@ class Fake:
             # Not a thread: started from a handler, it may wait for a lock that we hold ourselves.
             if self.behaviour.stop_s < FOR_EVER and not signal.getitimer(signal.ITIMER_REAL)[0]:
                 signal.setitimer(signal.ITIMER_REAL, self.behaviour.stop_s)
+        elif self.behaviour.holds:
+            self.is_leaving = True
         elif self.loading:  # the real server installs its handlers when the model is loaded
             self.note("stop")
             signal.signal(number, signal.SIG_DFL)
@@ -284,6 +291,8 @@ class Fake:
         self.load()
         while True:  # not signal.pause(): a signal just before it would be handled only after it
             time.sleep(0.05)
+            if self.is_leaving and not self.streams:
+                self.leave(0)
 
 
 def later(seconds: float, function: Any, argument: object) -> None:
@@ -392,8 +401,15 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         self.event(delta(self.server.fake, {"role": "assistant", "content": None}))
-        for word in self.paced(words):
-            self.event(delta(self.server.fake, {"content": word}))
+        self.server.fake.streams.add(self)
+        try:
+            for word in self.paced(words):
+                if self.server.fake.is_leaving:  # it generates no more, and says nothing
+                    self.rfile.read()
+                    return
+                self.event(delta(self.server.fake, {"content": word}))
+        finally:
+            self.server.fake.streams.discard(self)
         self.event(delta(self.server.fake, {}, "stop"))
         self.event("[DONE]")
         self.chunk(b"")

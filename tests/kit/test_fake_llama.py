@@ -135,6 +135,21 @@ def test_a_slow_stop_keeps_the_port(start: Starter) -> None:
     assert process.wait(30) == 0
 
 
+def test_one_that_holds_stops_when_its_stream_is_closed(start: Starter) -> None:
+    process, port = start("holds,pace=0.02")
+    eventually(lambda: get(port)[0] == 200)
+    body = {"stream": True, "messages": [{"content": "word " * 1000}]}
+    with socket.create_connection(("127.0.0.1", port), 30) as client:
+        text = json.dumps(body)
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: {len(text)}\r\n\r\n"
+        client.sendall((head + text).encode())
+        assert client.recv(100).startswith(b"HTTP/1.1 200")
+        process.terminate()
+        assert get(port)[0] == 200  # it serves on
+        assert process.poll() is None
+    assert process.wait(30) == 0
+
+
 def test_a_key_is_wanted_everywhere_but_on_health(start: Starter) -> None:
     _, port = start("", LLAMA_API_KEY="sk-1")
     eventually(lambda: get(port)[0] == 200)

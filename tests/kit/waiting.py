@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, TypeVar
 
@@ -20,3 +21,10 @@ def eventually(predicate: Callable[[], T], deadline: float = 30.0, *, why: str =
             raise AssertionError(f"{wanted}: not within {deadline} s; last seen: {value!r}")
         time.sleep(0.02)
     return value
+
+
+async def until(predicate: Callable[[], object], deadline: float = 30.0) -> None:
+    """The same in a coroutine: give way to the others until it is true."""
+    async with asyncio.timeout(deadline):
+        while not predicate():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)  # what changes it belongs to others

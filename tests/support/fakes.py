@@ -156,7 +156,9 @@ class FakeHost:
         if path in self._dirs:
             return Entry(name, 4096, 0, is_dir=True)
         file = self._files.get(path)
-        return None if file is None else Entry(name, len(file.data), file.mtime_ns, is_dir=False)
+        if file is None:
+            return None
+        return Entry(name, len(file.data), file.mtime_ns, is_dir=False, mode=file.mode)
 
     def list(self, path: str) -> tuple[Entry, ...]:
         """See Host."""

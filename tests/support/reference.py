@@ -18,6 +18,7 @@ from support import logs, oracle
 from llmctl.core.config import Config
 from llmctl.core.memory.traits import TRAITS
 from llmctl.core.profile import Profile
+from llmctl.core.proxy_settings import ProxySettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,6 +102,7 @@ def _yaml(value: Any) -> str:
 BLOCKS: dict[str, tuple[str, Callable[[], str]]] = {
     "profile": ("reference/profile.md", lambda: table(Profile)),
     "config": ("reference/config.md", lambda: table(Config)),
+    "proxy": ("reference/config.md", lambda: table(ProxySettings)),
     "guesses": ("concepts/memory.md", guesses),
     "errors": ("concepts/memory.md", oracle.table),
     "logs": ("concepts/memory.md", logs.table),

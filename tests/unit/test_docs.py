@@ -18,10 +18,14 @@ from support.world import World
 from llmctl import errors
 from llmctl.cli.app import COMMANDS, app
 from llmctl.cli.overview import facts
-from llmctl.core.config import Config
+from llmctl.core.config import Config, parse_config
 from llmctl.core.document import parse_yaml
 from llmctl.core.profile import Profile, parse_profile
+from llmctl.core.proxy_settings import ProxySettings
+from llmctl.core.state import State
+from llmctl.engine.proxy_view import ProxyView
 from llmctl.engine.status import overview
+from llmctl.proxy.record import Record, entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,18 +45,27 @@ def section(command: str) -> str:
     return match[0] if match else ""
 
 
+def commands() -> Iterator[tuple[str, Any]]:
+    """Every command, those of a group by both words."""
+    for name in COMMANDS:
+        command = ROOT_COMMAND.get_command(None, name)
+        yield name, command
+        for word, one in getattr(command, "commands", {}).items():
+            yield f"{name} {word}", one
+
+
 def options() -> Iterator[tuple[str, str]]:
-    for command in COMMANDS:
-        for parameter in ROOT_COMMAND.get_command(None, command).params:
+    for name, command in commands():
+        for parameter in command.params:
             for spelling in parameter.opts:
                 if spelling.startswith("-"):
-                    yield command, spelling
+                    yield name, spelling
 
 
 COMMON = {"--host", "--json", "--verbose", "-v"}
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [name for name, _ in commands()])
 def test_a_command_has_its_section(command: str) -> None:
     assert section(command)
 
@@ -94,6 +107,15 @@ def test_a_key_of_the_configuration_is_in_the_reference(key: str) -> None:
     assert f"`{key}`" in page("config.md")
 
 
+@pytest.mark.parametrize("field", keys(ProxySettings), ids=lambda field: field.name)
+def test_the_examples_of_the_proxys_section_are_valid(field: Any) -> None:
+    row = next(row for row in block("proxy").splitlines() if row.startswith(f"| `{field.name}` "))
+    examples = re.findall(rf"`({field.name}: .*?)`", row)
+    assert examples
+    for example in examples:
+        parse_config(parse_yaml(f"proxy:\n  {example}\n", file="docs"), file="docs")
+
+
 @pytest.mark.parametrize("name", BLOCKS)
 def test_a_generated_table_is_what_the_annotations_say(name: str) -> None:
     text = (DOCS / BLOCKS[name][0]).read_text("utf-8")
@@ -133,7 +155,9 @@ def answers(llmctl: CommandLine) -> Iterator[Any]:
     world.profile("a")
     world.apply()
     world.start("llm-a.service")
-    yield facts(overview(world.box))
+    proxy = ProxyView(state=State.READY, url="http://127.0.0.1:1234")
+    yield facts(overview(world.box), proxy=proxy)
+    yield entry(Record(0.0, "other", b"/tokenize", "127.0.0.1"), time="")
     shown = llmctl("show", "coder", "--json").json
     yield {key: value for key, value in shown.items() if key != "values"}
     yield [dict.fromkeys(one) for one in shown["values"].values()]
@@ -143,6 +167,7 @@ def answers(llmctl: CommandLine) -> Iterator[Any]:
         ["scan"],
         ["list"], ["apply"], ["switch", "coder", "--dry-run"], ["switch", "coder", "--no-wait"],
         ["off"], ["enable", "coder"], ["disable", "coder"], ["show", "nobody"],
+        ["proxy", "status"], ["proxy", "uninstall"],
     ):  # fmt: skip
         yield llmctl(*words, "--json").json
 

@@ -290,3 +290,35 @@ def a_read_only_home_still_switches(site: Site, remount: Callable[[str], None]) 
     assert "hint: " in told.stderr
     back_at_work(site, "new")
     remount("rw")
+
+
+# ---------------------------------------------------------------------------------- proxy
+
+
+HEARS = """\
+import asyncio, sys
+from llmctl.proxy.bus import Bus, private_socket
+
+async def main():
+    woken = asyncio.Event()
+    listening = asyncio.ensure_future(Bus(private_socket(), woken.set).listen())
+    await asyncio.wait_for(woken.wait(), 20)  # it hears
+    for verb in ("start", "restart", "stop"):
+        woken.clear()
+        argv = ("systemctl", "--user", verb, "--", sys.argv[1])
+        process = await asyncio.create_subprocess_exec(*argv)
+        await process.wait()
+        await asyncio.wait_for(woken.wait(), 20)
+        print(verb)
+    listening.cancel()
+
+asyncio.run(main())
+"""
+
+
+def what_happens_to_a_model_is_heard(site: Site) -> None:
+    """Each systemd tells it on its private socket, to whom has not asked."""
+    site.profile("a")
+    site.llmctl("apply")
+    said = site.run(site.python(), "-c", HEARS, "llm-a.service")
+    assert said.stdout.split() == ["start", "restart", "stop"]

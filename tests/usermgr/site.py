@@ -93,6 +93,10 @@ class Site(ABC):
     def program(self) -> Sequence[str]:
         """The words that start llmctl."""
 
+    @abstractmethod
+    def python(self) -> str:
+        """A Python that has llmctl."""
+
     def put(self, files: Mapping[str, str]) -> None:
         """Write files, by absolute path, and the directories above them.
 
@@ -262,6 +266,9 @@ class ManagerSite(Site):
         # As in a shell: what is printed into a pipe is buffered.
         return ("env", "--unset=PYTHONUNBUFFERED", sys.executable, "-m", "llmctl")
 
+    def python(self) -> str:
+        return sys.executable
+
     def run(
         self,
         *argv: str,
@@ -326,6 +333,9 @@ class BoxSite(Site):
 
     def program(self) -> Sequence[str]:
         return ("llmctl",)
+
+    def python(self) -> str:
+        return "python3"
 
     def _ssh(self, *words: str, stdin: str = "", timeout: float = 60.0, check: bool = True) -> Done:
         options = ("ControlMaster=auto", "ControlPersist=yes", "ControlPath=/run/llmlab/%r@%n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from support.world import Run, World
+from support.world import UNIT_DIR, Run, World, http
 
 from llmctl.cli.overview import facts, show_overview
 from llmctl.engine.status import overview
@@ -52,3 +52,39 @@ def test_the_facts_of_a_ready_model() -> None:
     world = ready()
     (one,) = facts(overview(world.box))["instances"]
     assert (one["profile"], one["state"], one["port"]) == ("a", "ready", 12340)
+
+
+def with_proxy(answer: bytes | None) -> World:
+    world = ready()
+    text = "[Socket]\nListenStream=127.0.0.1:1234\n"
+    world.host.put(f"{UNIT_DIR}/llmctl-proxy.socket", text)
+    if answer is not None:
+        world.host.servers[1234] = lambda _: answer
+    return world
+
+
+TOLD = {"in_flight": 2, "waiting": 1, "connections": 5, "queues": {"gpu": {"switching": "b"}}}
+
+
+def test_the_proxy_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    show_overview(with_proxy(http(200, TOLD)).box, as_json=False)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "proxy: http://127.0.0.1:1234, 2 in flight, 1 waiting, switching to b"
+
+
+def test_a_proxy_that_does_not_answer_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    show_overview(with_proxy(None).box, as_json=False)
+    assert "the proxy does not answer on http://127.0.0.1:1234" in capsys.readouterr().err
+
+
+def test_the_proxys_problems_are_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = http(200, {**TOLD, "problems": ["keys: others may read it"]})
+    show_overview(with_proxy(answer).box, as_json=False)
+    assert "warning: proxy: keys: others may read it" in capsys.readouterr().err
+
+
+def test_the_proxy_is_in_the_json(capsys: pytest.CaptureFixture[str]) -> None:
+    show_overview(with_proxy(http(200, TOLD)).box, as_json=True)
+    assert json.loads(capsys.readouterr().out)["proxy"]["in_flight"] == 2
+    show_overview(ready().box, as_json=True)
+    assert json.loads(capsys.readouterr().out)["proxy"] is None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from support.fakes import Output
+from support.fakes import HOME, Output
 from support.systemd_syntax import assignment, values
-from support.world import CONFIG_DIR, HELP, PORT, UNIT_DIR, World
+from support.world import CONFIG_DIR, HELP, PORT, SERVER, UNIT_DIR, World
 
+from llmctl.core.plan import Start
 from llmctl.core.unit import read_header
 from llmctl.engine.box import Target
+from llmctl.engine.execute import Executor
 from llmctl.errors import ProfileError
 
 A = "llm-a.service"
@@ -151,6 +153,99 @@ def test_the_key_of_a_server_is_found(text: str, key: str | None) -> None:
     world.profile("a", text)
     box = world.box
     assert box.api_key(box.store.profile("a")) == key
+
+
+# Keys of servers, where clients need keys
+
+
+KEY_FILE = f"{HOME}/.local/state/llmctl/server.key"
+
+
+def keyed(text: str = "") -> World:
+    world = make_world()
+    world.config("proxy: {api_keys: keys}")
+    world.profile("a", text)
+    return world
+
+
+def words_of(world: World, name: str = "a") -> tuple[str, ...]:
+    return world.box.resolve(name).argv
+
+
+def test_where_clients_need_keys_servers_want_one_from_a_file() -> None:
+    words = words_of(keyed())
+    assert words[words.index("--api-key-file") + 1] == KEY_FILE
+    assert "--api-key-file" not in words_of(make_world())
+
+
+@pytest.mark.parametrize(
+    "text", ["args: [--api-key-file, /mine]", "env: {LLAMA_API_KEY: mine}", "binary: keyed"]
+)
+def test_a_profile_that_has_a_key_of_its_own_keeps_it(text: str) -> None:
+    world = keyed(text)
+    builds = "{upstream: llama-server, keyed: {path: llama-server, env: {LLAMA_API_KEY: mine}}}"
+    world.config(f"proxy: {{api_keys: keys}}\nbinaries: {builds}")
+    world.host.install("/usr/bin/env", lambda _: Output(stdout=HELP))
+    assert KEY_FILE not in words_of(world)
+    world.host.put("/mine", "mine\n")
+    box = world.box
+    assert box.api_key(box.store.profile("a")) == "mine"
+
+
+def test_a_build_that_takes_no_key_is_refused() -> None:
+    world = keyed()
+    without = HELP.replace("--api-key-file", "--other-file")
+    world.host.install(SERVER, lambda _: Output(stdout=without))
+    with pytest.raises(ProfileError, match="a way around the proxy's API keys"):
+        world.box.resolve("a")
+
+
+def test_the_key_is_made_with_the_first_unit_and_stays() -> None:
+    world = keyed()
+    world.apply()
+    key = world.host.text(KEY_FILE)
+    assert len(key) == 65
+    assert world.host.mode(KEY_FILE) == 0o600
+    world.profile("a", "ctx: 8192")
+    world.apply()
+    assert world.host.text(KEY_FILE) == key
+    box = world.box
+    assert box.api_key(box.store.profile("a")) == key.strip()
+
+
+def test_the_key_is_in_no_unit_and_no_cache() -> None:
+    world = keyed()
+    world.apply()
+    key = world.host.text(KEY_FILE).encode().strip()
+    holders = [path for path in world.host.paths() if key in world.host.read(path)]
+    assert holders == [KEY_FILE]
+
+
+def test_a_key_that_was_removed_is_made_again_before_a_start() -> None:
+    world = keyed()
+    world.apply()
+    world.host.remove(KEY_FILE)
+    executor = Executor(world.box, clock=world.clock, report=lambda _: None)
+    executor.do(Start(A))
+    assert len(world.host.text(KEY_FILE)) == 65
+
+
+def test_a_server_that_goes_on_with_its_key_is_asked_with_it() -> None:
+    """Clients need keys no longer, and the unit is not applied yet."""
+    world = keyed()
+    world.apply()
+    world.config("")
+    box = world.box
+    assert box.api_key(box.store.profile("a")) == world.host.text(KEY_FILE).strip()
+    world.apply()
+    box = world.box
+    assert box.api_key(box.store.profile("a")) is None
+
+
+def test_units_without_it_make_no_key() -> None:
+    world = make_world()
+    world.apply()
+    assert KEY_FILE not in world.host.paths()
 
 
 # Where it listens

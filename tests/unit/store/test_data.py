@@ -6,8 +6,10 @@ import pytest
 
 from llmctl.store.data import data_dir, example_profiles, template
 
+TEMPLATES = ("llm.service", "llm.slice", "llmctl-proxy.service", "llmctl-proxy.socket")
 
-@pytest.mark.parametrize("name", ["llm.service", "llm.slice"])
+
+@pytest.mark.parametrize("name", TEMPLATES)
 def test_a_template_is_there(name: str) -> None:
     assert "[Unit]" in template(name)
 
@@ -18,4 +20,4 @@ def test_example_profiles_are_there() -> None:
 
 def test_every_template_in_the_directory_is_used() -> None:
     names = {path.name for path in (data_dir() / "units").iterdir()}
-    assert names == {"llm.service.j2", "llm.slice.j2"}
+    assert names == {f"{name}.j2" for name in TEMPLATES}

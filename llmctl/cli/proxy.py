@@ -1,0 +1,142 @@
+"""llmctl proxy install, llmctl proxy status, llmctl proxy uninstall"""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from llmctl.cli.apply import show_changes
+from llmctl.cli.boxes import LOCAL, open_box
+from llmctl.cli.options import HostOption, JsonOption, VerboseOption
+from llmctl.cli.output import answer, answer_json, duration, gib, warn
+from llmctl.cli.progress import Progress
+from llmctl.core.proxy_unit import SERVICE, SOCKET
+from llmctl.engine.clock import SystemClock
+from llmctl.engine.proxy_setup import install as set_up
+from llmctl.engine.proxy_setup import uninstall as take_down
+from llmctl.engine.proxy_status import ProxyView, proxy_view
+
+proxy = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+
+
+@proxy.callback()
+def root() -> None:
+    """The proxy: one URL for all models, and no request lost."""
+
+
+@proxy.command()
+def install(
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Render units anew that were edited by hand.")
+    ] = False,
+    host: HostOption = LOCAL,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Install the proxy's units, and start them now and at boot.
+
+    Doing it again changes nothing but what is stale.
+    """
+    box = open_box(host, verbose=verbose)
+    with Progress(quiet=json, steps=False) as progress:
+        done = set_up(
+            box, sys.executable, clock=SystemClock(), report=progress.report, overwrite=overwrite
+        )
+    urls = [f"http://{one}" for one in done.listen]
+    if json:
+        units = [{"unit": one.unit, "change": one.kind.value} for one in done.changes]
+        answer_json({"units": units, "listen": urls, "linger": done.linger})
+        return
+    show_changes(box, done.changes)
+    answer(f"the proxy listens on {', '.join(urls)}")
+    _warn_of_linger(done.linger, done.user)
+
+
+def _warn_of_linger(linger: bool, user: str) -> None:
+    if not linger:
+        warn(f"without linger it ends with your login: sudo loginctl enable-linger {user}")
+
+
+@proxy.command()
+def status(
+    host: HostOption = LOCAL, json: JsonOption = False, verbose: VerboseOption = False
+) -> None:
+    """Whether the proxy is installed and runs, and what it is at."""
+    box = open_box(host, verbose=verbose)
+    seen = proxy_view(box, sys.executable)
+    if json:
+        answer_json(facts(seen))
+        return
+    if not seen.installed:
+        answer("the proxy is not installed: llmctl proxy install")
+    else:
+        for line in _lines(seen):
+            answer(line)
+        _warn_of_linger(seen.linger, box.host.environ().get("USER", "$USER"))
+    for problem in seen.problems:
+        warn(problem)
+
+
+def _lines(seen: ProxyView) -> list[str]:
+    listen = ", ".join(f"http://{one}" for one in seen.listen)
+    lines = [f"state:   {seen.state}", f"listens: {listen}"]
+    if seen.pid:
+        lines.append(f"process: {seen.pid}, up {duration(seen.uptime_s)}, {gib(seen.memory_bytes)}")
+    if seen.told is not None:
+        at_work, waiting = in_flight(seen.told)
+        lines.append(
+            f"clients: {seen.told['connections']} connections, {at_work} requests under way, "
+            f"{waiting} waiting"
+        )
+    odd = [f"{unit} is {word}" for unit, word in seen.files.items() if word != "current"]
+    lines += [f"units:   {', '.join(odd)}: llmctl apply"] if odd else []
+    return lines + ([] if seen.enabled else ["at boot: no; llmctl proxy install"])
+
+
+def in_flight(told: dict[str, Any]) -> tuple[int, int]:
+    """Requests under way, and requests that wait."""
+    queues = told["queues"].values()
+    at_work = sum(sum(one["in_flight"].values()) for one in queues)
+    return at_work, sum(len(one["waiting"]) for one in queues)
+
+
+def facts(seen: ProxyView) -> dict[str, Any]:
+    """The JSON shape of `proxy status`; docs/reference/json.md holds it."""
+    at_work, waiting = in_flight(seen.told) if seen.told else (None, None)
+    told = seen.told or {}
+    return {
+        "installed": seen.installed,
+        "state": seen.state,
+        "units": seen.files,
+        "listen": [f"http://{one}" for one in seen.listen],
+        "enabled": seen.enabled,
+        "linger": seen.linger,
+        "pid": seen.pid or None,
+        "uptime_s": seen.uptime_s and round(seen.uptime_s, 1),
+        "memory_bytes": seen.memory_bytes,
+        "version": told.get("version"),
+        "connections": told.get("connections"),
+        "in_flight": at_work,
+        "waiting": waiting,
+        "problems": list(seen.problems),
+    }
+
+
+@proxy.command()
+def uninstall(
+    host: HostOption = LOCAL, json: JsonOption = False, verbose: VerboseOption = False
+) -> None:
+    """Stop the proxy, after what is under way, and remove its units."""
+    box = open_box(host, verbose=verbose)
+    done = take_down(box, clock=SystemClock())
+    if json:
+        answer_json({"removed": list(done.removed), "edited": list(done.edited)})
+        return
+    for unit in (SOCKET, SERVICE):
+        path = box.store.unit_path(unit)
+        if unit in done.removed:
+            answer(f"removed {path}")
+        elif unit in done.edited:
+            warn(f"{path} was edited by hand; remove it yourself: rm {path}")
+    if not (done.removed or done.edited):
+        answer("the proxy is not installed")

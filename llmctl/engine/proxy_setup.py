@@ -1,0 +1,150 @@
+"""The proxy's units as systemd has them: started, followed after an `apply`, removed."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from llmctl.core.listening import Address
+from llmctl.core.progress import Report
+from llmctl.core.proxy_unit import MODULE, SERVICE, SOCKET, STOP_MARGIN_S, UNITS, listened
+from llmctl.core.state import UnitStatus
+from llmctl.core.unit import Owner, read_header
+from llmctl.engine.apply import Change, Kind, carry_out, file_change
+from llmctl.engine.box import Box
+from llmctl.engine.clock import Clock
+from llmctl.engine.ports import holders
+from llmctl.engine.proxy_units import is_installed, lenient, wanted
+from llmctl.errors import HostError
+
+SETTLE_TIMEOUT_S = 20.0
+_POLL_S = 0.05
+
+
+class Installed(msgspec.Struct, frozen=True):
+    """What installing did. linger: the user manager runs without a login."""
+
+    changes: tuple[Change, ...]
+    listen: tuple[Address, ...]
+    linger: bool
+    user: str
+
+
+def install(
+    box: Box, python: str, *, clock: Clock, report: Report, overwrite: bool = False
+) -> Installed:
+    """Write both units, start them, and at boot; the same once more changes nothing."""
+    units = wanted(box, python)
+    _check_program(box, python)
+    changes = tuple(file_change(box, unit, overwrite=overwrite) for unit in units)
+    for change in changes:
+        if change.kind is Kind.FOREIGN:
+            raise box.not_ours(change.unit)
+    carry_out(box, changes, clock=clock, report=report)
+    box.systemd.enable(SOCKET)
+    follow(box, changes, clock=clock)
+    for unit in UNITS:
+        box.systemd.start(unit)
+        status = _settled(box, unit, clock)
+        if status.has_failed or not status.is_up:
+            raise _not_up(box, unit)
+    user = box.host.environ().get("USER", "$USER")
+    listen = listened(box.store.unit_text(SOCKET))
+    return Installed(changes, listen, box.systemd.lingers(user), user)
+
+
+def follow(box: Box, changes: Sequence[Change], *, clock: Clock) -> None:
+    """Have a running proxy see what was applied, with as little disturbance as will do.
+
+    Other addresses: the socket is opened anew. Another program: the service is restarted, and the
+    socket takes what comes meanwhile. Anything else: it reads its configuration again.
+    """
+    if not is_installed(box):
+        return
+    made = {one.unit: one for one in changes if one.is_change}
+    if SOCKET in made and _moved(made[SOCKET]):
+        box.systemd.try_restart(SOCKET)
+        if _settled(box, SOCKET, clock).has_failed:
+            raise _not_up(box, SOCKET)
+    elif SERVICE in made:
+        box.systemd.try_restart(SERVICE)
+    else:
+        box.systemd.refresh(SERVICE)
+
+
+def _moved(change: Change) -> bool:
+    return set(listened(change.before)) != set(listened(change.after))
+
+
+def _check_program(box: Box, python: str) -> None:
+    """Units do not see the shell's PYTHONPATH, nor the directory that one types in."""
+    argv = ("env", "--unset=PYTHONPATH", python, "-P", "-c", f"import {MODULE}.__main__")
+    told = box.host.run(argv, timeout=SETTLE_TIMEOUT_S)
+    if not told.ok:
+        lines = told.stderr.strip().splitlines() or ["no reason given"]
+        raise HostError(
+            f"{python} cannot run the proxy: {lines[-1]}",
+            hint="Install llmctl where that Python finds it (pip install), not by PYTHONPATH.",
+        )
+
+
+def _settled(box: Box, unit: str, clock: Clock) -> UnitStatus:
+    """The unit when systemd has done with it, be it after a stop that let answers end."""
+    timeout = SETTLE_TIMEOUT_S + STOP_MARGIN_S + box.store.config.proxy.stop_timeout_s
+    deadline = clock.now() + timeout
+    while (status := box.systemd.status([unit])[0]).is_queued and clock.now() < deadline:
+        clock.sleep(_POLL_S)
+    return status
+
+
+def _not_up(box: Box, unit: str) -> HostError:
+    """Why it did not start: most often somebody else has the port."""
+    for address in listened(box.store.unit_text(SOCKET)) if unit == SOCKET else ():
+        found = [str(one) for one in holders(box, address.port)]
+        if found:
+            return HostError(
+                f"the proxy cannot listen on {address}: port {address.port} is taken by "
+                f"{'; '.join(found)}.",
+                hint="End that, or let the proxy listen elsewhere: `proxy: {listen: [...]}` in "
+                "config.yaml.",
+            )
+    lines = [line for line in box.systemd.journal(unit, lines=5) if line.strip()]
+    told = lines[-1].partition(": ")[2] or lines[-1] if lines else "its journal is empty"
+    return HostError(
+        f"{unit} does not start: {told}", hint=f"Type: journalctl --user -u {unit} -n 50"
+    )
+
+
+def loopback_port(box: Box) -> int | None:
+    """The port where this box's 127.0.0.1 leads to the proxy; None: there is none."""
+    for address in listened(box.store.unit_text(SOCKET)):
+        if address.host in ("127.0.0.1", "0.0.0.0"):  # noqa: S104  # no binding
+            return address.port
+    return None
+
+
+class Removed(msgspec.Struct, frozen=True):
+    """What uninstalling did. removed: units. edited: those that were changed by hand, and stay."""
+
+    removed: tuple[str, ...]
+    edited: tuple[str, ...]
+
+
+def uninstall(box: Box, *, clock: Clock) -> Removed:
+    """Stop the proxy, after what is under way, and remove its units; twice is once."""
+    lenient(box)
+    if not is_installed(box):
+        return Removed((), ())
+    owners = {unit: read_header(box.store.unit_text(unit)).owner for unit in UNITS}
+    mine = [unit for unit in UNITS if owners[unit] in (Owner.OURS, Owner.EDITED)]
+    if SOCKET in mine:
+        box.systemd.disable([SOCKET])
+    box.systemd.stop(mine)
+    for unit in mine:
+        if _settled(box, unit, clock).is_up:
+            raise HostError(f"{unit} did not stop.", hint=f"systemctl --user status {unit}")
+    gone = tuple(unit for unit in mine if owners[unit] is Owner.OURS)
+    for unit in gone:
+        box.host.remove(box.store.unit_path(unit))
+    box.systemd.reload()
+    box.systemd.forget_failures(mine)
+    return Removed(gone, tuple(unit for unit in mine if owners[unit] is Owner.EDITED))

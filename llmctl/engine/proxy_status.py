@@ -1,0 +1,106 @@
+"""The proxy at one moment: its units, its process, and what it says of itself."""
+
+from typing import Any
+
+import msgspec
+
+from llmctl.core.listening import Address
+from llmctl.core.proc import parse_rss_bytes, uptime_s
+from llmctl.core.proxy_unit import SOCKET, UNITS, listened
+from llmctl.core.state import UnitStatus
+from llmctl.core.unit import Owner, read_header
+from llmctl.engine.apply import Kind, file_change
+from llmctl.engine.box import Box
+from llmctl.engine.proxy_setup import loopback_port
+from llmctl.engine.proxy_units import is_installed, lenient, wanted
+from llmctl.errors import HostError, ProfileError
+from llmctl.health import get
+
+RUNNING, LISTENING, STOPPED, FAILED = "running", "listening", "stopped", "failed"
+"""Of the proxy: it runs; its socket waits for the first client; neither; one of them failed."""
+_FILES = {Kind.CREATE: "missing", Kind.UPDATE: "stale"}
+
+
+class ProxyView(msgspec.Struct, frozen=True):
+    """The proxy. files: what each unit's file is, in the words of `llmctl list`. told: what the
+    process says of itself, None where it was not asked or did not answer."""
+
+    installed: bool
+    state: str
+    files: dict[str, str]
+    listen: tuple[Address, ...] = ()
+    enabled: bool = False
+    linger: bool = False
+    pid: int = 0
+    uptime_s: float | None = None
+    memory_bytes: int | None = None
+    told: dict[str, Any] | None = None
+    problems: tuple[str, ...] = ()
+
+
+def proxy_view(box: Box, python: str) -> ProxyView:
+    """How the proxy is. A service that does not run is not asked, since asking would start it."""
+    problems = lenient(box)
+    files, more = _files(box, python, known=not problems)
+    problems += more
+    if not is_installed(box):
+        return ProxyView(installed=False, state=STOPPED, files=files, problems=problems)
+    socket, service = box.systemd.status(UNITS)
+    port = loopback_port(box)
+    told = _told(box, port) if service.is_running and port else None
+    said = tuple((told or {}).get("problems") or ())
+    return ProxyView(
+        installed=True, state=_state(socket, service), files=files,
+        listen=listened(box.store.unit_text(SOCKET)), enabled=socket.enabled,
+        linger=box.systemd.lingers(box.host.environ().get("USER", "")), pid=service.pid,
+        uptime_s=_uptime(box, service.pid), memory_bytes=_memory(box, service), told=told,
+        problems=tuple(dict.fromkeys((*problems, *said))),
+    )  # fmt: skip
+
+
+def _files(box: Box, python: str, *, known: bool) -> tuple[dict[str, str], tuple[str, ...]]:
+    """known: what they should be. If not, an installed one of ours is called broken."""
+    owners = {unit: read_header(box.store.unit_text(unit)).owner for unit in UNITS}
+    words = {Owner.ABSENT: "missing", Owner.OURS: "broken"}
+    unknown = {unit: words.get(one, one.value) for unit, one in owners.items()}
+    if not known:
+        return unknown, ()
+    try:
+        units = wanted(box, python)
+    except ProfileError as error:
+        return unknown, error.problems
+    kinds = {one.name: file_change(box, one, overwrite=False).kind for one in units}
+    return {unit: _FILES.get(kind, kind.value) for unit, kind in kinds.items()}, ()
+
+
+def _state(socket: UnitStatus, service: UnitStatus) -> str:
+    if socket.has_failed or service.has_failed:
+        return FAILED
+    if service.is_up:
+        return RUNNING
+    return LISTENING if socket.is_up else STOPPED
+
+
+def _told(box: Box, port: int) -> dict[str, Any] | None:
+    status, body = get(box.host, port, "/llmctl/status")
+    try:
+        found = msgspec.json.decode(body) if status == 200 else None
+    except msgspec.DecodeError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _uptime(box: Box, pid: int) -> float | None:
+    if not pid:
+        return None
+    stat = box.read_proc(pid, "stat").decode(errors="replace")
+    try:
+        return uptime_s(stat, box.host.read("/proc/uptime").decode())
+    except (FileNotFoundError, HostError):
+        return None
+
+
+def _memory(box: Box, service: UnitStatus) -> int | None:
+    if service.memory_bytes is not None or not service.pid:
+        return service.memory_bytes
+    return parse_rss_bytes(box.read_proc(service.pid, "status").decode(errors="replace")) or None

@@ -1,0 +1,231 @@
+"""What one client gets: events of one request in, bytes for its connection out.
+
+    answer = Answer(request, endpoint, wants_stream=True, served_by="coder")
+    answer.comment()                    # waiting: the head of a stream, and a sign of life
+    answer.head(head)                   # the server has answered
+    answer.body(data); answer.end()     # or answer.trouble(...): it went away
+
+No socket and no clock. Each method gives what is to be sent now, which may be nothing. A stream of
+events is passed on in whole events, so that one more (an error) can always follow; nothing that a
+server says is changed but what its dialect has no word for. What a later part wants to hold back
+or to add goes through here.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+
+from llmctl.proxy.dialect import COMMENT, Endpoint, Trouble, error_body, error_event
+from llmctl.proxy.head import (
+    LAST_CHUNK,
+    AnswerHead,
+    Headers,
+    Request,
+    answer_head,
+    chunk,
+    passed_on,
+)
+from llmctl.proxy.sse import Events, told_by
+
+EVENTS = b"text/event-stream"
+_MOST_ERROR = 64 << 10
+_MOST_LAST = 16 << 10
+"""Bytes of each piece of a plain answer that are kept, for the record."""
+
+
+class Answer:
+    """One answer. is_begun: its head is out. is_done: nothing more follows. broken: its end cannot
+    be told but by closing the connection. closes: the connection ends with it. outcome: how it
+    ended, for the log."""
+
+    def __init__(
+        self, request: Request, endpoint: Endpoint, *, wants_stream: bool = False,
+        served_by: str | None = None, headers: Headers = (),
+    ) -> None:  # fmt: skip
+        self._request, self._endpoint, self._wants_stream = request, endpoint, wants_stream
+        self.served_by, self._extra = served_by, tuple(headers)
+        self.is_begun = self.is_done = self.broken = False
+        self.closes = not request.keep_alive
+        self.status = 0
+        self.outcome = ""
+        self.sent_bytes = 0
+        self.last: deque[bytes] = deque(maxlen=4)
+        """The last pieces of the answer, where the timings are."""
+        self._events: Events | None = None
+        self._waits_for_head = self._chunked = False
+        self._error: list[bytes] | None = None
+
+    # Ours
+
+    @property
+    def keep_alive(self) -> bool:
+        """May the connection serve another request?"""
+        return not (self.closes or self.broken)
+
+    @property
+    def has_answer(self) -> bool:
+        """Has the server begun to answer?"""
+        return (self.is_begun and not self._waits_for_head) or self._error is not None
+
+    def comment(self) -> bytes:
+        """A sign of life, where the client reads a stream of events; else nothing."""
+        if not self._wants_stream or self.is_done or (self.is_begun and self._events is None):
+            return b""
+        if self._events is not None and self._events.is_torn:
+            return b""
+        return self._opened() + self._framed(COMMENT)
+
+    def event(self, data: bytes) -> bytes:
+        """An event of ours while the server has not answered yet."""
+        if not self._wants_stream or self.is_done or (self.is_begun and not self._waits_for_head):
+            return b""
+        return self._opened() + self._framed(data)
+
+    def trouble(self, trouble: Trouble) -> bytes:
+        """It cannot be served, or no longer: an answer that says so, or the last event. What has
+        come to its end already is left as it is."""
+        if self.is_done:
+            return b""
+        if not self.is_begun:
+            self.outcome = self.outcome or trouble.kind
+            return self._refusal(trouble)
+        events = self._events
+        if events is not None and (events.is_finished or events.has_failed):
+            self.outcome = "server_error" if events.has_failed else "ok"
+            return self._finished(b"")
+        self.outcome = self.outcome or trouble.kind
+        if events is None or events.is_torn:
+            return self._torn()
+        return self._finished(error_event(self._endpoint.dialect, trouble))
+
+    def _refusal(self, trouble: Trouble) -> bytes:
+        headers = [(b"Content-Type", b"application/json")]
+        if trouble.retry_after_s is not None:
+            headers.append((b"Retry-After", b"%d" % trouble.retry_after_s))
+        if trouble.status == 401:
+            headers.append((b"WWW-Authenticate", b'Bearer realm="llmctl", Basic realm="llmctl"'))
+        return self.page(trouble.status, error_body(self._endpoint.dialect, trouble), headers)
+
+    def page(self, status: int, body: bytes, headers: Headers) -> bytes:
+        """A whole answer of ours."""
+        self.is_begun = self.is_done = True
+        self.status, self.outcome = status, self.outcome or "ok"
+        length = (b"Content-Length", b"%d" % len(body))
+        head = answer_head(status, [*headers, length, *self._ours()])
+        sent = head if self._request.method == b"HEAD" else head + body
+        self.sent_bytes += len(sent)
+        return sent
+
+    def _ours(self) -> Iterable[tuple[bytes, bytes]]:
+        if self.served_by:
+            yield b"X-Served-By", self.served_by.encode()
+        yield from self._extra
+        if self.closes:
+            yield b"Connection", b"close"
+        elif self._request.version == "1.0":
+            yield b"Connection", b"keep-alive"
+
+    def _opened(self) -> bytes:
+        """The head of a stream whose server has not answered yet."""
+        if self.is_begun:
+            return b""
+        self._waits_for_head = self.is_begun = True
+        self._follow_events()
+        self.status = 200
+        return self._streaming_head(200, b"OK", [
+            (b"Content-Type", EVENTS), (b"Cache-Control", b"no-cache"),
+            (b"X-Accel-Buffering", b"no"),
+        ])  # fmt: skip
+
+    def _follow_events(self) -> None:
+        self._events = Events(self._endpoint)
+        self.last = self._events.last
+
+    def _streaming_head(self, status: int, reason: bytes, headers: Headers) -> bytes:
+        """HTTP/1.0 has no chunks: there the end of the connection is the end of the answer."""
+        self._chunked = self._request.may_chunk
+        self.closes = self.closes or not self._chunked
+        coding = [(b"Transfer-Encoding", b"chunked")] if self._chunked else []
+        return answer_head(status, [*headers, *coding, *self._ours()], reason=reason)
+
+    # The server's
+
+    def head(self, head: AnswerHead) -> bytes:
+        """The server's head."""
+        kind = next((v for k, v in head.headers if k.lower() == b"content-type"), b"")
+        is_events = kind.lower().startswith(EVENTS)
+        if self._waits_for_head:
+            self._waits_for_head = False
+            if head.status != 200 or not is_events:
+                self._error = []
+            return b""
+        self.is_begun, self.status = True, head.status
+        kept = passed_on(head.headers)
+        if head.status == 101:
+            upgrade = [(k, v) for k, v in head.headers if k.lower() == b"upgrade"]
+            kept += [*upgrade, (b"Connection", b"upgrade"), *self._ours()]
+            return answer_head(101, kept, reason=head.reason)
+        if self._request.method == b"HEAD" or head.status in (204, 304):
+            return self._bodiless(head, kept)
+        if is_events:
+            self._follow_events()
+        if head.length is None:
+            return self._streaming_head(head.status, head.reason, kept)
+        kept.append((b"Content-Length", b"%d" % head.length))
+        return answer_head(head.status, [*kept, *self._ours()], reason=head.reason)
+
+    def _bodiless(self, head: AnswerHead, kept: list[tuple[bytes, bytes]]) -> bytes:
+        """The length that an answer to HEAD tells is that of the answer to GET."""
+        if head.length is not None and head.status not in (204, 304):
+            kept.append((b"Content-Length", b"%d" % head.length))
+        return answer_head(head.status, [*kept, *self._ours()], reason=head.reason)
+
+    def body(self, data: bytes) -> bytes:
+        """More of the server's body."""
+        if self._error is not None:
+            return self._collected(data)
+        if self._events is not None:
+            data = self._events.feed(data)
+        elif data:
+            self.last.append(data[-_MOST_LAST:])
+        if data and self._chunked:  # as `_framed`: this is done for every token
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        self.sent_bytes += len(data)
+        return data
+
+    def _framed(self, data: bytes) -> bytes:
+        sent = chunk(data) if self._chunked else data
+        self.sent_bytes += len(sent)
+        return sent
+
+    def _collected(self, data: bytes) -> bytes:
+        """The server refused, and the client has a stream already: its words become an event."""
+        assert self._error is not None  # noqa: S101  # the caller looked
+        if sum(map(len, self._error)) < _MOST_ERROR:
+            self._error.append(data)
+        return b""
+
+    def end(self) -> bytes:
+        """The server's body ended as it should. A stream of events that ends without its last one
+        was not finished."""
+        if self.is_done:
+            return b""
+        if self._error is not None:
+            return self.trouble(told_by(b"".join(self._error)))
+        events = self._events
+        if events is not None and not (events.may_end or events.has_failed):
+            return self.trouble(Trouble(
+                502, "stream_ended", "The server ended its answer before it was finished.",
+            ))  # fmt: skip
+        if events is not None and events.has_failed:
+            self.outcome = "server_error"
+        self.outcome = self.outcome or ("ok" if self.status < 400 else "refused")
+        return self._finished(b"")
+
+    def _finished(self, data: bytes) -> bytes:
+        self.is_done = True
+        return (self._framed(data) if data else b"") + (LAST_CHUNK if self._chunked else b"")
+
+    def _torn(self) -> bytes:
+        """Part of a plain body is out, and its end will not come: only closing tells that."""
+        self.is_done = self.broken = True
+        return b""

@@ -1,0 +1,153 @@
+"""One attempt to have a request answered: a connection, the request on it, what comes back."""
+
+from typing import Protocol
+
+from llmctl.proxy.head import AnswerHead
+from llmctl.proxy.pool import Pool
+from llmctl.proxy.spool import Spool
+from llmctl.proxy.upstream import Upstream
+
+
+class Recipient(Protocol):
+    """Who asked. Each is called from the loop, at most until `drop`."""
+
+    def head(self, head: AnswerHead) -> None:
+        """The head of the answer; `data` or `raw` follows at once."""
+        ...
+
+    def data(self, data: bytes) -> None:
+        """More of its body."""
+        ...
+
+    def raw(self, data: bytes) -> None:
+        """After a 101."""
+        ...
+
+    def full(self) -> None:
+        """After a 101: the server takes no more now."""
+        ...
+
+    def drained(self) -> None:
+        """It does again."""
+        ...
+
+    def end(self) -> None:
+        """It is whole."""
+        ...
+
+    def lost(self, why: str) -> None:
+        """The connection ended before it was."""
+        ...
+
+    def nothing_came(self, why: str) -> None:
+        """There was no connection to be had."""
+        ...
+
+
+class Delivery:
+    """An attempt. What `drop` has ended reports nothing more."""
+
+    def __init__(
+        self, recipient: Recipient | None, head: bytes, body: Spool | None, *,
+        is_head: bool = False, may_switch: bool = False,
+    ) -> None:  # fmt: skip
+        self._recipient = recipient
+        self._head, self._body = head, body
+        self._is_head, self._may_switch = is_head, may_switch
+        self._upstream: Upstream | None = None
+        self._pool: Pool | None = None
+        self._heard = self._is_paused = False
+
+    def begin(self, pool: Pool) -> None:
+        """Get a connection, and send."""
+        self._pool = pool
+        pool.take(self._connected, self._unreachable)
+
+    def _connected(self, upstream: Upstream) -> None:
+        if self._recipient is None:
+            upstream.give_back()
+            return
+        self._upstream = upstream
+        if self._is_paused:
+            upstream.pause()
+        upstream.send(
+            self._head, self._body, self, is_head=self._is_head, may_switch=self._may_switch
+        )
+
+    def _unreachable(self, why: str) -> None:
+        if self._recipient is not None:
+            self._recipient.nothing_came(why)
+
+    def drop(self) -> None:
+        """Give it up: the server stops what it does for a connection that is closed."""
+        self._recipient = None
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.close()
+
+    def pause(self) -> None:
+        """Nobody can take more now."""
+        self._is_paused = True
+        if self._upstream is not None:
+            self._upstream.pause()
+
+    def resume(self) -> None:
+        """Go on."""
+        self._is_paused = False
+        if self._upstream is not None:
+            self._upstream.resume()
+
+    def write_raw(self, data: bytes) -> None:
+        """After a 101."""
+        if self._upstream is not None and data:
+            self._upstream.write_raw(data)
+
+    # Receiver
+
+    def upstream_head(self, head: AnswerHead) -> None:
+        """See Receiver."""
+        self._heard = True
+        if self._recipient is not None:
+            self._recipient.head(head)
+
+    def upstream_data(self, data: bytes) -> None:
+        """See Receiver."""
+        if self._recipient is not None:
+            self._recipient.data(data)
+
+    def upstream_raw(self, data: bytes) -> None:
+        """See Receiver."""
+        if self._recipient is not None:
+            self._recipient.raw(data)
+
+    def upstream_full(self) -> None:
+        """See Receiver."""
+        if self._recipient is not None:
+            self._recipient.full()
+
+    def upstream_drained(self) -> None:
+        """See Receiver."""
+        if self._recipient is not None:
+            self._recipient.drained()
+
+    def upstream_end(self) -> None:
+        """See Receiver."""
+        self._upstream = None
+        if self._recipient is not None:
+            self._recipient.end()
+
+    def upstream_lost(self, *, why: str) -> None:
+        """See Receiver. A connection that was used before may have been closed for its age, in the
+        moment in which it was used again: that says nothing of the server."""
+        upstream, self._upstream = self._upstream, None
+        if self._recipient is None:
+            return
+        pool, self._pool = self._pool, None
+        if pool is not None and upstream is not None and upstream.was_used and not self._heard:
+            pool.take(self._connected, self._unreachable, fresh=True)
+        else:
+            self._recipient.lost(why)
+
+
+NONE = Delivery(None, b"", None)
+"""Where there is no attempt: it takes what is asked of it, and does nothing."""

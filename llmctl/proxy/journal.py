@@ -1,0 +1,104 @@
+"""What is told of requests, models and switches: in the request log, in /metrics, as events."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from llmctl.proxy.broadcast import Events
+from llmctl.proxy.metrics import Metrics
+from llmctl.proxy.record import MOST_NAME, Record, entry
+from llmctl.proxy.request_log import RequestLog
+
+if TYPE_CHECKING:
+    from llmctl.proxy.loading import Loading
+
+_ENCODER = msgspec.json.Encoder()
+
+
+def utc(seconds: float) -> str:
+    """Seconds since 1970 as `2026-11-20T12:00:00.123Z`."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+class Journal:
+    """Its three readers. now: the loop's clock; wall: seconds since 1970. log: None, where requests
+    are not to be written down."""
+
+    def __init__(
+        self, now: Callable[[], float], wall: Callable[[], float], log: RequestLog | None = None
+    ) -> None:
+        self._now, self._wall = now, wall
+        self.log = log
+        self.events = Events()
+        self.metrics = Metrics()
+        self._states: dict[str, str] = {}
+        self._writing = asyncio.Lock()
+
+    # Requests
+
+    def began(self, ticket: int, record: Record) -> None:
+        """A model is asked."""
+        if self.events:
+            asked = record.asked and record.asked[:MOST_NAME]
+            self._tell(ticket, "began", asked=asked, endpoint=record.endpoint, key=record.key)
+
+    def admitted(self, ticket: int, record: Record) -> None:
+        """Its turn has come."""
+        if self.events:
+            waited = round(self._now() - record.began, 4)
+            self._tell(ticket, "admitted", served=record.served, queue_s=waited)
+
+    def ended(self, ticket: int, record: Record, *, is_logged: bool) -> None:
+        """However it did. The proxy's own pages are only counted: who watches asks for them once a
+        second."""
+        self.metrics.ended(record)
+        if record.is_own or not (self.events or (is_logged and self.log is not None)):
+            return
+        facts = entry(record, time=utc(self._wall() - (self._now() - record.began)))
+        if is_logged and self.log is not None:
+            self.log.add(_ENCODER.encode(facts))
+        if self.events:
+            self._tell(ticket, "ended", **facts)
+
+    def _tell(self, ticket: int, state: str, **facts: Any) -> None:
+        self.events.tell("request", {"ticket": ticket, "state": state, **facts})
+
+    @property
+    def wants_to_write(self) -> bool:
+        """Are there lines for the log, and nobody at work on earlier ones?"""
+        return self.log is not None and self.log.has_lines and not self._writing.locked()
+
+    async def write(self) -> None:
+        """Write them."""
+        if self.log is not None:
+            async with self._writing:
+                await asyncio.to_thread(self.log.flush)
+
+    # Models
+
+    def switching(self, model: str) -> None:
+        """A switch of ours begins."""
+        self.events.tell("switch", {"model": model, "state": "began"})
+
+    def switched(self, model: str, seconds: float, *, why: str | None = None) -> None:
+        """It has ended. why: it failed."""
+        outcome = "ok" if why is None else "failed"
+        self.metrics.switched(model, seconds, outcome=outcome)
+        told = {"model": model, "state": outcome, "total_s": round(seconds, 3), "why": why}
+        self.events.tell("switch", told)
+
+    def look(self, states: Mapping[str, str], loading: Mapping[str, "Loading"]) -> None:
+        """Once a second: models whose state has changed, and how far those are that load."""
+        if self.events:
+            for name, state in states.items():
+                if self._states.get(name) != state:
+                    self.events.tell("model", {"model": name, "state": state})
+            for name, one in loading.items():
+                self.events.tell("switch", {
+                    "model": name, "state": "loading", "what": one.what,
+                    "fraction": one.fraction, "elapsed_s": round(one.elapsed_s, 1),
+                })  # fmt: skip
+        self._states = dict(states)

@@ -1,0 +1,188 @@
+"""The one module of the proxy that reaches the engine: what runs, and how to switch.
+
+Its functions block and are called in threads; what they give are plain facts.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from llmctl.core.progress import Event, Report, Waiting
+from llmctl.core.proxy_settings import ProxySettings
+from llmctl.core.state import State
+from llmctl.core.words import RESIDENT, unit_name
+from llmctl.engine.box import Box
+from llmctl.engine.clock import SystemClock
+from llmctl.engine.proxy_units import addresses
+from llmctl.engine.status import Instance, overview
+from llmctl.engine.switch import Options, Switch
+from llmctl.errors import ProfileError
+from llmctl.host.local import LocalHost
+from llmctl.proxy.keyfile import KeyFile
+from llmctl.proxy.keys import Keyring
+from llmctl.proxy.routing import Served
+from llmctl.store import Store
+
+if TYPE_CHECKING:
+    from llmctl.core.config import Config
+    from llmctl.core.listening import Address
+
+Progress = Callable[[str, float | None, float], None]
+"""What is being waited for, how much of it is done (0 to 1), and for how many seconds."""
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """A box at one moment. ready, coming: per queue. stopping: profiles whose process is ending, by
+    whomever it was told to. problems: what is wrong with its files. keys: None, where clients need
+    none."""
+
+    served: tuple[Served, ...]
+    ready: dict[str, str]
+    coming: dict[str, str]
+    settings: ProxySettings
+    stopping: frozenset[str] = frozenset()
+    problems: tuple[str, ...] = ()
+    keys: Keyring | None = None
+
+
+class Keeper(Protocol):
+    """Knows the box."""
+
+    def look(self) -> Seen:
+        """How things are. LlmctlError: they cannot be known."""
+        ...
+
+    def switch(self, name: str, *, timeout: float, progress: Progress) -> None:
+        """Make a profile the running one. LlmctlError: it failed, and why."""
+        ...
+
+    def restart(self, name: str) -> None:
+        """Restart a profile's server, which hangs. LlmctlError: it cannot be."""
+        ...
+
+
+class LocalKeeper:
+    """This machine. What of its files was right last is kept for as long as they are wrong."""
+
+    def __init__(self) -> None:
+        self._config: Config | None = None
+        self._known: dict[str, Served] = {}
+        self._keys = KeyFile()
+
+    @property
+    def request_log(self) -> str:
+        """The path of the request log."""
+        return Store(LocalHost()).request_log
+
+    def look(self) -> Seen:
+        """See Keeper."""
+        box = Box(LocalHost())
+        wrong = self._configure(box)
+        found = overview(box)
+        up = {one.profile: one for one in found.instances}
+        served = {
+            name: one
+            for name in box.store.profiles
+            if (one := self._entry(box, name, up.get(name))) is not None
+        }
+        self._known = served
+        ready, coming = _queues(served, found.instances)
+        stopping = frozenset(one.profile for one in found.instances if _is_stopping(one))
+        settings = box.store.config.proxy
+        keys = self._keys.read(box.host, box.store.in_config(settings.api_keys))
+        badly = (keys.problem,) if keys and keys.problem else ()
+        return Seen(
+            tuple(served.values()), ready, coming, settings, stopping,
+            (*wrong, *found.problems, *badly), keys,
+        )  # fmt: skip
+
+    def _configure(self, box: Box) -> tuple[str, ...]:
+        """Go on with the configuration that was right last; ProfileError: none ever was."""
+        try:
+            self._config = box.store.config
+        except ProfileError as error:
+            if self._config is None:
+                raise
+            box.store.config = self._config
+            return error.problems
+        return ()
+
+    def _entry(self, box: Box, name: str, instance: Instance | None) -> Served | None:
+        """None: the profile is broken, and was never seen whole."""
+        if box.store.profiles[name].profile is not None:
+            return _served(box, name, instance)
+        known = self._known.get(name)
+        state, pid = (instance.state, instance.pid) if instance else (State.STOPPED, 0)
+        return known and msgspec.structs.replace(known, state=state, pid=pid)
+
+    def addresses(self) -> "tuple[Address, ...]":
+        """Where to listen. LlmctlError: nowhere, and why."""
+        return addresses(Box(LocalHost()))
+
+    def switch(self, name: str, *, timeout: float, progress: Progress) -> None:
+        """See Keeper."""
+        work = Switch(
+            Box(LocalHost()), name, options=Options(timeout=timeout), clock=SystemClock(),
+            report=_reporting(progress),
+        )  # fmt: skip
+        work.run()
+
+    def restart(self, name: str) -> None:
+        """See Keeper."""
+        Box(LocalHost()).systemd.restart(unit_name(name))
+
+
+def resident(name: str) -> str:
+    """The queue of a profile that is in no group."""
+    return f"{RESIDENT}:{name}"
+
+
+def _queues(
+    served: dict[str, Served], instances: Sequence[Instance]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """What is ready and what is coming, per queue. An entry knows the group of a profile that is
+    broken by now; its file may not."""
+    ready: dict[str, str] = {}
+    coming: dict[str, str] = {}
+    for one in instances:
+        entry = served.get(one.profile)
+        if entry is not None and one.state in (State.READY, State.LOADING):
+            of = ready if one.state is State.READY else coming
+            of.setdefault(entry.group or resident(one.profile), one.profile)
+    return ready, {queue: name for queue, name in coming.items() if queue not in ready}
+
+
+def _is_stopping(one: Instance) -> bool:
+    """Told to stop, by hand or for another model, with its process still there."""
+    return one.state is State.STOPPED and one.pid != 0
+
+
+def _served(box: Box, name: str, instance: Instance | None) -> Served:
+    """Its port is where its process listens, whatever the files say by now."""
+    profile = box.store.profile(name)
+    ctx = profile.ctx if profile.ctx != "auto" else _ctx_of(box, name)
+    return Served(
+        name=name, group=None if profile.is_resident else profile.group,
+        port=(instance and instance.port) or box.port(profile), aliases=profile.aliases,
+        state=instance.state if instance else State.STOPPED, pid=instance.pid if instance else 0,
+        ctx=ctx, vision=profile.mmproj is not None, key=box.api_key(profile),
+    )  # fmt: skip
+
+
+def _ctx_of(box: Box, name: str) -> int | None:
+    """What the installed unit says after `-c`."""
+    words = (box.store.unit_text(unit_name(name)) or "").replace('"', "").split()
+    for flag, value in itertools.pairwise(words):
+        if flag == "-c" and value.isdigit():
+            return int(value)
+    return None
+
+
+def _reporting(progress: Progress) -> Report:
+    def report(event: Event) -> None:
+        if isinstance(event, Waiting):
+            progress(event.what, event.fraction, event.elapsed_s)
+
+    return report

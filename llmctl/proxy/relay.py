@@ -1,0 +1,300 @@
+"""One request from its head to its end: what Answer says goes to the client, what the Switchboard
+says opens the way to a server (Delivery)."""
+
+import itertools
+from typing import TYPE_CHECKING
+
+from llmctl.proxy.answer import Answer
+from llmctl.proxy.asked import Asked, asked
+from llmctl.proxy.delivery import NONE, Delivery
+from llmctl.proxy.dialect import OTHER, Trouble, endpoint_of
+from llmctl.proxy.head import AnswerHead, Headers, Request, forwarded
+from llmctl.proxy.intake import announced, taken
+from llmctl.proxy.record import Record
+from llmctl.proxy.routing import Served, strip_upstream
+from llmctl.proxy.spool import Spool
+
+if TYPE_CHECKING:
+    from llmctl.proxy.client import Client
+    from llmctl.proxy.keys import ApiKey
+    from llmctl.proxy.server import Proxy
+
+COMMENT_AFTER_S = 8.0
+"""Silence that a streaming client is spared; it is looked at once a second."""
+MOST_TRIES = 3
+_tickets = itertools.count(1)
+
+
+class Relay:
+    """One request. ticket: its number, in order of arrival. served: the model that it is for."""
+
+    def __init__(self, proxy: "Proxy", client: "Client", request: Request) -> None:
+        self._proxy, self._client, self._request = proxy, client, request
+        self.ticket = next(_tickets)
+        self.forced, self.path = strip_upstream(request.path)
+        self.endpoint = endpoint_of(self.path)
+        self.answer = self._answering()
+        self.record = Record(
+            began=proxy.now(), endpoint=self.endpoint.name, path=self.path, peer=client.peer,
+        )  # fmt: skip
+        self.asked = Asked()
+        self.key: ApiKey | None = None
+        self.served: Served | None = None
+        self._body: Spool | None = None
+        self._delivery = NONE
+        self.is_waiting = self.is_full = self.is_watching = self._counted = self._is_over = False
+        self._tries = 0
+        self._unsent = b""
+        self._heard_at, self._has_heard = self.record.began, False
+        self._waits_since: float | None = None
+
+    # The client's side
+
+    def began(self) -> None:
+        """The head has come: what can be refused without its body is."""
+        refusal = self._proxy.admits(self, self._client, self._request)
+        if refusal is not None:
+            self.refuse(refusal)
+            return
+        if self._request.has_body:
+            self._body = Spool()
+            refusal = announced(self._request, self._proxy.settings.max_body_bytes)
+            if refusal is not None:
+                self.refuse(refusal)
+            elif self._request.header(b"expect") is not None and self._request.may_chunk:
+                self._client.want_body()
+
+    def body(self, data: bytes) -> None:
+        """More of the request's body."""
+        if self._is_over or self._body is None:
+            return
+        refusal = taken(self._body, data, self._proxy.settings.max_body_bytes)
+        if refusal is not None:
+            self.refuse(refusal)
+
+    def serve(self) -> None:
+        """It is whole, and it is its turn on the connection."""
+        if self._is_over or self._proxy.serve_own(self, self._request, self.path):
+            return
+        found = asked(self._request, self.endpoint, self._body.whole() if self._body else b"")
+        if isinstance(found, Trouble):
+            self.refuse(found)
+            return
+        self.asked = found
+        self.record.asked = found.model or self.forced
+        self.record.stream = found.stream and self.endpoint.streams
+        self._proxy.journal.began(self.ticket, self.record)
+        self.answer = self._answering(stream=self.record.stream)
+        self._route()
+
+    def _answering(self, *, stream: bool = False) -> Answer:
+        headers = self._proxy.headers_for(self._request)
+        return Answer(self._request, self.endpoint, wants_stream=stream, headers=headers)
+
+    def _route(self) -> None:
+        where = self._proxy.route(self)
+        if isinstance(where, Trouble):
+            self.refuse(where)
+            return
+        self.served = where
+        self.answer.served_by = self.record.served = where.name
+        self.is_waiting = True
+        self._proxy.board.arrive(self, where, since=self._waits_since)
+        if self.is_waiting and not self._is_over:
+            self._send(self.answer.comment())  # a sign of life
+
+    @property
+    def has_body(self) -> bool:
+        """Does it have one?"""
+        return self._request.has_body
+
+    @property
+    def ends_with_client(self) -> bool:
+        """Does a client that ends its side end the request too?"""
+        works = self.served is not None and self.endpoint is not OTHER
+        return not self._is_over and (works or self.is_watching)
+
+    def client_gone(self) -> None:
+        """Nobody is there to read it: whatever is under way for it ends."""
+        if not self._is_over:
+            self.record.outcome = "client_gone"
+            self._over()
+
+    def client_full(self) -> None:
+        """The client reads too slowly."""
+        self.is_full = True
+        self._delivery.pause()
+
+    def client_drained(self) -> None:
+        """It reads again."""
+        self.is_full = False
+        self._delivery.resume()
+
+    def client_raw(self, data: bytes) -> None:
+        """After a 101."""
+        self._delivery.write_raw(data)
+
+    # Turns
+
+    def admitted(self) -> None:
+        """The model is ready, and the request is counted as one that it works on."""
+        assert self.served is not None  # noqa: S101  # it was routed
+        self.is_waiting, self._counted = False, True
+        self.record.admitted = self._proxy.now()
+        self._proxy.journal.admitted(self.ticket, self.record)
+        self._tries += 1
+        self._delivery = Delivery(
+            self, self._head(self.served), self._body, is_head=self._request.method == b"HEAD",
+            may_switch=self._request.wants_websocket,
+        )  # fmt: skip
+        self._delivery.begin(self._proxy.board.pool(self.served))
+
+    def _head(self, served: Served) -> bytes:
+        query = self._request.query
+        return forwarded(
+            self._request, target=self.path + (b"?" + query if query else b""), port=served.port,
+            length=self._body.nbytes if self._body is not None else None, key=served.key,
+        )  # fmt: skip
+
+    def refuse(self, trouble: Trouble) -> None:
+        """It will not be served, or not to its end."""
+        if self._is_over:
+            return
+        self.answer.closes |= self._client.closes_after(self)
+        self._send(self.answer.trouble(trouble))
+        self._over()
+
+    def page(
+        self, status: int, body: bytes, *, kind: bytes = b"application/json", headers: Headers = ()
+    ) -> None:
+        """An answer of the proxy itself."""
+        if not self._is_over:
+            self.answer.closes |= self._client.closes_after(self)
+            self._send(self.answer.page(status, body, [(b"Content-Type", kind), *headers]))
+            self._over()
+
+    def watch(self) -> None:
+        """From now on the client gets events of ours (see progress), until it goes."""
+        self.is_watching = True
+        self.answer = self._answering(stream=True)
+        self._send(self.answer.comment())
+
+    def progress(self, event: bytes) -> None:
+        """An event of ours that says how the wait goes."""
+        self._send(self.answer.event(event))
+
+    def look(self, now: float) -> None:
+        """Once a second. What was sent since the last look counts as sent now."""
+        if self._has_heard:
+            self._heard_at, self._has_heard = now, False
+        elif now - self._heard_at >= COMMENT_AFTER_S:
+            self._send(self.answer.comment())
+
+    @property
+    def state(self) -> str:
+        """In a word, for who looks on."""
+        if self.is_waiting:
+            return "waiting"
+        if self._delivery is NONE:
+            return "receiving"
+        return "streaming" if self.answer.has_answer else "prefill"
+
+    # The server's side (see Delivery)
+
+    def head(self, head: AnswerHead) -> None:
+        """The server's head; it goes out with what follows at once."""
+        if head.status == 503 and not self.answer.has_answer and self._tries < MOST_TRIES:
+            self.nothing_came(f"{self.model} is loading")
+            return
+        self.answer.closes |= self._client.closes_after(self)
+        self._unsent = self.answer.head(head)
+        if head.status == 101:
+            self._delivery.write_raw(self._client.raw())
+
+    def data(self, data: bytes) -> None:
+        """More of its body."""
+        sent = self.answer.body(data)
+        if sent and self.record.first is None:
+            self.record.saw(data, self._proxy.now())
+        if self._unsent:
+            sent, self._unsent = self._unsent + sent, b""
+        self._send(sent)
+
+    def raw(self, data: bytes) -> None:
+        """After a 101."""
+        unsent, self._unsent = self._unsent, b""
+        self._send(unsent + data)
+
+    def full(self) -> None:
+        """After a 101: the server takes no more now."""
+        self._client.pause()
+
+    def drained(self) -> None:
+        """It does again."""
+        self._client.resume()
+
+    def end(self) -> None:
+        """The server's answer is whole."""
+        self._delivery = NONE
+        self._send(self.answer.end())
+        self._over()
+
+    def lost(self, why: str) -> None:
+        """The server went away. Before its answer began, the request waits for it once more."""
+        if self.answer.has_answer:
+            self.refuse(Trouble(
+                502, "upstream_died", f"{self.model} went away in the midst of its answer: {why}.",
+            ))  # fmt: skip
+        else:
+            self.nothing_came(f"{self.model} went away: {why}")
+
+    def nothing_came(self, why: str) -> None:
+        """No byte of an answer: generating has no effects, so it can be asked for again."""
+        self._drop_delivery()
+        self._uncount()
+        if self._is_over or self.served is None:
+            return
+        if self._tries >= MOST_TRIES:
+            self.refuse(Trouble(502, "no_answer", f"{why}.", retry_after_s=2))
+            return
+        self._waits_since = self._waits_since or self.record.began
+        self._proxy.board.doubt(self.served)
+        self._route()
+
+    @property
+    def model(self) -> str:
+        """The name of the model that serves it."""
+        return self.served.name if self.served else "the model"
+
+    def _send(self, data: bytes) -> None:
+        if data:
+            self._has_heard = True
+            self._client.send(data)
+
+    def _drop_delivery(self) -> None:
+        delivery, self._delivery = self._delivery, NONE
+        delivery.drop()
+
+    def _uncount(self) -> None:
+        if self._counted and self.served is not None:
+            self._counted = False
+            self._proxy.board.done(self.served)
+
+    def _over(self) -> None:
+        """However it ended: nothing of it is left anywhere."""
+        if self._is_over:
+            return
+        self._is_over = True
+        self._drop_delivery()
+        if self.is_waiting and self.served is not None:
+            self.is_waiting = False
+            self._proxy.board.leave(self, self.served)
+        self._uncount()
+        if self._body is not None:
+            self._body.close()
+        self.record.finish(self._proxy.now(), self.answer)
+        self._proxy.over(self)
+        if self.answer.broken:
+            self._client.abort()
+        else:
+            self._client.finished(self, keep_alive=self.answer.keep_alive)

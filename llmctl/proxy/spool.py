@@ -1,0 +1,73 @@
+"""A request's body: in memory while it is small, in an unnamed file once it is not.
+
+A model can be asked for only when the whole body has been read, and a request may wait for minutes
+while another model is unloaded: twenty images must not wait in memory.
+"""
+
+import mmap
+import tempfile
+from collections.abc import Iterator
+from typing import IO
+
+IN_MEMORY = 1 << 20
+"""Bytes. More goes to a file in $TMPDIR that has no name, so nothing is left of it after a kill."""
+PIECE = 256 << 10
+
+
+class Spool:
+    """Bytes that are written once and may be read again, for a second attempt."""
+
+    def __init__(self, *, directory: str | None = None) -> None:
+        self._directory = directory
+        self._pieces: list[bytes] = []
+        self._file: IO[bytes] | None = None
+        self.nbytes = 0
+
+    def write(self, data: bytes) -> None:
+        """Append. OSError: there is no room on the disk."""
+        self.nbytes += len(data)
+        if self._file is not None:
+            _write(self._file, data)
+            return
+        self._pieces.append(data)
+        if self.nbytes > IN_MEMORY:
+            self._file = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115  # closed by close()
+            for piece in self._pieces:
+                _write(self._file, piece)
+            self._pieces = []
+
+    def whole(self) -> "bytes | mmap.mmap":
+        """All of it, to be parsed: bytes, or the file's pages."""
+        if self._file is not None:
+            return mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        if len(self._pieces) > 1:
+            self._pieces = [b"".join(self._pieces)]
+        return self._pieces[0] if self._pieces else b""
+
+    def pieces(self) -> Iterator[bytes]:
+        """All of it, to be sent."""
+        if self._file is None:
+            yield from self._pieces
+            return
+        at = 0
+        while at < self.nbytes:
+            self._file.seek(at)
+            piece = self._file.read(PIECE)
+            if not piece:
+                raise OSError("a spooled body was cut short")
+            at += len(piece)
+            yield piece
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        self._pieces = []
+
+
+def _write(file: IO[bytes], data: bytes) -> None:
+    """All of it: a disk that fills up takes part of a write without a word."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]

@@ -1,0 +1,290 @@
+"""Which models there are, which of them answers, and whose turn is next.
+
+It looks at the box when something may have changed, keeps one `Turns` per group, and carries out
+what they say: requests go ahead, are refused or cut, and switches are made, in threads, through the
+Keeper. A switch by hand is seen by the next look, like anything else that happens to a model.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from llmctl.core.proxy_settings import ProxySettings
+from llmctl.errors import LlmctlError
+from llmctl.proxy.dialect import Trouble
+from llmctl.proxy.hangs import Hangs
+from llmctl.proxy.keeper import Keeper, Seen, resident
+from llmctl.proxy.loading import Loading
+from llmctl.proxy.parties import Told, Waiting
+from llmctl.proxy.pool import Pool
+from llmctl.proxy.routing import Served, Table
+from llmctl.proxy.tasks import log, spawn
+from llmctl.proxy.turns import Action, Admit, Cut, Refuse, StartSwitch, Turns
+
+if TYPE_CHECKING:
+    from llmctl.proxy.keys import Keyring
+
+LOOK_EVERY_S = 5.0
+LOOK_WHILE_LOADING_S = 0.25
+RETRY_AFTER_S = 10.0
+"""How long a model that failed to start is not tried again: who asks is told why at once."""
+CUT = Trouble(
+    503, "cut_by_switch", "Another model was waited for too long, and had to start.",
+    retry_after_s=5,
+)  # fmt: skip
+
+
+class Switchboard:
+    """The models of one box. problem: why the last look gave nothing. is_known: one gave something,
+    so that the settings are those that somebody wrote. keys: None, where there are to be none."""
+
+    def __init__(
+        self, keeper: Keeper, requests: Mapping[int, Waiting], now: Callable[[], float], told: Told
+    ) -> None:
+        self._keeper, self._requests, self._now, self._told = keeper, requests, now, told
+        self.is_known = False
+        self.keys: Keyring | None = None
+        self.settings = ProxySettings()
+        self.table = Table()
+        self.problem: str | None = None
+        self.problems: tuple[str, ...] = ()
+        self.loading: dict[str, Loading] = {}
+        self.queues: dict[str, Turns] = {}
+        self._pools: dict[str, Pool] = {}
+        self._failures: dict[str, tuple[float, Trouble]] = {}
+        self._hangs = Hangs()
+        self._wake = asyncio.Event()
+
+    # Looking at the box
+
+    async def watch(self) -> None:
+        """For ever: look when something happens, often while something loads, else now and then."""
+        while True:
+            self._wake.clear()
+            await self.look()
+            is_loading = any(turns.coming for turns in self.queues.values())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_WHILE_LOADING_S if is_loading else LOOK_EVERY_S):
+                    await self._wake.wait()
+
+    def wake(self) -> None:
+        """Something has changed, or may have."""
+        self._wake.set()
+
+    def reload(self) -> None:
+        """Somebody says that the configuration has changed: what failed may do now."""
+        self._failures.clear()
+        self._wake.set()
+
+    async def look(self) -> None:
+        """One look; what it cannot see stays as it was, and what it saw before a switch of ours
+        began or ended is not believed."""
+        switches = self._switches
+        try:
+            seen = await asyncio.to_thread(self._keeper.look)
+        except LlmctlError as error:
+            self._note(error.message, self.problems)
+            return
+        self._note(None, seen.problems)
+        if switches == self._switches:
+            self._observe(seen)
+
+    @property
+    def _switches(self) -> list[tuple[int, bool]]:
+        return [(one.switches, one.switching is None) for one in self.queues.values()]
+
+    def _note(self, problem: str | None, problems: tuple[str, ...]) -> None:
+        """What is wrong is said once, and that all is well again is, too."""
+        before = {self.problem, *self.problems} - {None}
+        now = {problem, *problems} - {None}
+        for text in sorted(map(str, now - before)):
+            log(f"{text}\nWhat was right before that stays in force.")
+        if before and not now:
+            log("All is well again.")
+        self.problem, self.problems = problem, problems
+
+    def _observe(self, seen: Seen) -> None:
+        self.settings, self.keys, self.is_known = seen.settings, seen.keys, True
+        self.table = Table.of(seen.served, seen.ready, seen.coming)
+        for queue in {self.queue_of(one) for one in seen.served} | set(self.queues):
+            turns = self.turns(queue)
+            if turns.switching is None:
+                ready, coming = seen.ready.get(queue), seen.coming.get(queue)
+                leaving = self._is_left(queue, seen)
+                self.act(queue, turns.observed(ready, coming, self._now(), leaving=leaving))
+        for served in seen.served:
+            if self._hangs.see(served, self._now()) >= self.settings.hang_timeout_s:
+                self._hangs.forget(served.name)
+                spawn(self._restart(served), name=f"restart {served.name}")
+        for name in seen.stopping:
+            self._part(name)
+
+    def _is_left(self, queue: str, seen: Seen) -> bool:
+        """Is a model of that queue about to end?"""
+        return any(one.name in seen.stopping and self.queue_of(one) == queue for one in seen.served)
+
+    def _part(self, name: str) -> None:
+        """A model is told to stop. Nothing may hold it: llama-server ends only when its streams
+        have, and notices a closed one at once, but not that nobody wants more of an open one."""
+        if name in self._pools:
+            self._pools[name].close_idle()
+        for request in self._under_way(name):
+            request.lost("it was stopped")
+
+    async def _restart(self, served: Served) -> None:
+        """It hangs: what it works on is lost, what waits for it goes on waiting."""
+        limit = self.settings.hang_timeout
+        self._end_all(served.name, Trouble(
+            502, "hung", f"{served.name} has not answered for {limit} and is restarted.",
+        ))  # fmt: skip
+        try:
+            await asyncio.to_thread(self._keeper.restart, served.name)
+        except LlmctlError as error:
+            self.problem = error.message
+        self.wake()
+
+    def _end_all(self, model: str, trouble: Trouble) -> None:
+        for request in self._under_way(model):
+            request.refuse(trouble)
+
+    def _under_way(self, model: str) -> list[Waiting]:
+        """The requests that a model works on."""
+        return [
+            one for one in self._requests.values()
+            if one.served is not None and one.served.name == model and not one.is_waiting
+        ]  # fmt: skip
+
+    @staticmethod
+    def queue_of(served: Served) -> str:
+        """The group of a profile; a resident has a queue of its own."""
+        return served.group or resident(served.name)
+
+    def turns(self, queue: str) -> Turns:
+        """The machine of a queue, with the settings of now."""
+        found = self.queues.get(queue)
+        if found is None:
+            found = self.queues[queue] = Turns(max_wait=0, drain_timeout=0)
+        found.max_wait = self.settings.max_wait_s
+        found.drain_timeout = self.settings.drain_timeout_s
+        found.autoswitch = self.settings.autoswitch
+        return found
+
+    def pool(self, served: Served) -> Pool:
+        """The connections to a model."""
+        found = self._pools.get(served.name)
+        if found is None or (found.port, found.key) != (served.port, served.key):
+            if found is not None:
+                found.close_idle()
+            found = self._pools[served.name] = Pool(served.name, served.port, served.key)
+        return found
+
+    # Requests
+
+    def arrive(self, request: Waiting, served: Served, *, since: float | None) -> None:
+        """It wants its model. since: it has waited before, and keeps its place."""
+        queue, now = self.queue_of(served), self._now()
+        turns = self.turns(queue)
+        trouble = self._keeps_out(turns, served.name, now)
+        if trouble is not None:
+            request.refuse(trouble)
+            return
+        self.act(queue, turns.arrive(request.ticket, served.name, now, since=since))
+
+    def _keeps_out(self, turns: Turns, name: str, now: float) -> Trouble | None:
+        if name in (turns.ready, turns.coming, turns.switching):
+            return None
+        if not self.settings.autoswitch:
+            return Trouble(
+                409, "not_active", f"{name} is not running. Type: llmctl switch {name}",
+                retry_after_s=30,
+            )  # fmt: skip
+        failed = self._failures.get(name)
+        if failed is not None and now - failed[0] < RETRY_AFTER_S:
+            return failed[1]
+        if len(turns.waiting) >= self.settings.max_queue:
+            return Trouble(503, "queue_full", "Too many requests are waiting.", retry_after_s=10)
+        return None
+
+    def leave(self, request: Waiting, served: Served) -> None:
+        """It waits no longer."""
+        queue = self.queue_of(served)
+        self.act(queue, self.turns(queue).leave(request.ticket, self._now()))
+
+    def done(self, served: Served) -> None:
+        """A server has no more work for a request of it."""
+        queue = self.queue_of(served)
+        self.act(queue, self.turns(queue).done(served.name, self._now()))
+
+    def doubt(self, served: Served) -> None:
+        """A model that was ready did not answer: it is not ready until it has been seen again."""
+        turns = self.turns(self.queue_of(served))
+        if turns.ready == served.name:
+            turns.ready, turns.coming = None, served.name
+        self.wake()
+
+    def tick(self) -> None:
+        """Time has passed."""
+        for queue, turns in list(self.queues.items()):
+            self.act(queue, turns.tick(self._now()))
+
+    # Doing what the machines say
+
+    def act(self, queue: str, actions: Sequence[Action]) -> None:
+        """Carry it out. A request that has ended meanwhile is not there any more."""
+        for action in actions:
+            match action:
+                case Admit(ticket):
+                    if ticket in self._requests:
+                        self._requests[ticket].admitted()
+                case Refuse(ticket, trouble):
+                    if ticket in self._requests:
+                        self._requests[ticket].refuse(trouble)
+                case StartSwitch(model):
+                    spawn(self._switch(queue, model), name=f"switch to {model}")
+                case Cut(model):
+                    self._end_all(model, CUT)
+
+    async def _switch(self, queue: str, model: str) -> None:
+        turns = self.turns(queue)
+        if turns.ready is not None and turns.ready in self._pools:
+            self._pools[turns.ready].close_idle()
+        loading, began = self.loading.setdefault(model, Loading(model)), self._now()
+        self._told.switching(model)
+        try:
+            await asyncio.to_thread(
+                self._keeper.switch, model, timeout=self.settings.switch_timeout_s,
+                progress=loading.see,
+            )  # fmt: skip
+        except LlmctlError as error:
+            self._told.switched(model, self._now() - began, why=error.message)
+            await self._failed(queue, model, error)
+            return
+        finally:
+            del self.loading[model]
+        self._told.switched(model, self._now() - began)
+        self._failures.pop(model, None)
+        self._is_active(queue, model)
+        self.act(queue, turns.switched(model, self._now()))
+        self.wake()
+
+    def _is_active(self, queue: str, model: str) -> None:
+        active = {**self.table.active, queue: model}
+        self.table = Table(self.table.served, self.table.names, active, self.table.coming)
+
+    async def _failed(self, queue: str, model: str, error: LlmctlError) -> None:
+        """What runs instead is what systemd says."""
+        trouble = Trouble(
+            503, "switch_failed", f"{model} could not be started. {error.message}",
+            retry_after_s=int(RETRY_AFTER_S),
+        )  # fmt: skip
+        self._failures[model] = self._now(), trouble
+        ready = None
+        try:
+            seen = await asyncio.to_thread(self._keeper.look)
+            self.table = Table.of(seen.served, seen.ready, seen.coming)
+            ready = seen.ready.get(queue)
+        except LlmctlError as blind:
+            self.problem = blind.message
+        self.act(queue, self.turns(queue).failed(model, trouble, self._now(), ready=ready))
+        self.wake()

@@ -1,0 +1,200 @@
+"""Whose turn it is: which model of a group runs next, and which requests wait for it.
+
+One machine per group. Events are method calls with the time; what is to be done comes back as
+actions. Rules:
+
+- A request for the model that is ready goes ahead at once.
+- Others wait, collated by model: one switch serves all that wait for the same one, so six requests
+  ABABAB cost at most two switches.
+- The model whose first request has waited longest comes next, when nothing is under way any more.
+- Nobody starves: once somebody has waited `max_wait` seconds, no further request for the running
+  model goes ahead; what is under way has `drain_timeout` seconds to end, and is then cut.
+- A switch by hand is an observation like any other: what waits for the new model goes ahead. One
+  that is wanted is joined, since the engine can tell how far it is; another is waited for, within
+  bounds.
+"""
+
+from collections import OrderedDict
+
+import msgspec
+
+from llmctl.proxy.dialect import Trouble
+
+Ticket = int
+
+
+class Admit(msgspec.Struct, frozen=True):
+    """A waiting request may go ahead."""
+
+    ticket: Ticket
+
+
+class Refuse(msgspec.Struct, frozen=True):
+    """A waiting request cannot be served."""
+
+    ticket: Ticket
+    trouble: Trouble
+
+
+class StartSwitch(msgspec.Struct, frozen=True):
+    """Make this model the running one; `switched` or `failed` says how it went."""
+
+    model: str
+
+
+class Cut(msgspec.Struct, frozen=True):
+    """The time to end is over: cut what is under way on this model."""
+
+    model: str
+
+
+Action = Admit | Refuse | StartSwitch | Cut
+
+
+class _Waiter(msgspec.Struct):
+    model: str
+    since: float
+
+
+class Turns:
+    """The requests of one group."""
+
+    def __init__(self, *, max_wait: float, drain_timeout: float, autoswitch: bool = True) -> None:
+        self.max_wait, self.drain_timeout, self.autoswitch = max_wait, drain_timeout, autoswitch
+        self.ready: str | None = None
+        """The model that answers now."""
+        self.coming: str | None = None
+        """The model that is loading, by whomever it was started."""
+        self.leaving = False
+        """Is one that ran about to end?"""
+        self.switching: str | None = None
+        """The model that we are switching to."""
+        self.busy: dict[str, int] = {}
+        """Requests under way, per model."""
+        self.waiting: OrderedDict[Ticket, _Waiter] = OrderedDict()
+        self.switches = 0
+        self._draining_since: float | None = None
+        self._has_cut = False
+
+    # Requests
+
+    def arrive(
+        self, ticket: Ticket, model: str, now: float, *, since: float | None = None
+    ) -> list[Action]:
+        """A request came. An Admit of it among the actions: it need not wait.
+
+        since: it has waited before, and keeps its place.
+        """
+        if model == self.ready and self._is_open(now):
+            self.busy[model] = self.busy.get(model, 0) + 1
+            return [Admit(ticket)]
+        waiter = _Waiter(model, now if since is None else since)
+        self.waiting[ticket] = waiter
+        if since is not None:
+            self.waiting.move_to_end(ticket, last=False)
+        return self._next(now)
+
+    def leave(self, ticket: Ticket, now: float) -> list[Action]:
+        """A waiting request's client has gone."""
+        self.waiting.pop(ticket, None)
+        return self._next(now)
+
+    def done(self, model: str, now: float) -> list[Action]:
+        """A request that was under way has ended."""
+        left = self.busy.get(model, 0) - 1
+        if left > 0:
+            self.busy[model] = left
+        else:
+            self.busy.pop(model, None)
+        return self._next(now)
+
+    # What happens to models
+
+    def observed(
+        self, ready: str | None, coming: str | None, now: float, *, leaving: bool = False
+    ) -> list[Action]:
+        """What systemd and the server say: which model is ready, which one is on its way. leaving:
+        one is about to end, and is not started again before it has: that would undo the stop
+        half-way."""
+        is_new = ready is not None and ready != self.ready
+        self.ready, self.coming, self.leaving = ready, coming, leaving
+        # Who waited for it goes ahead, however long others have waited: else two models could take
+        # turns for ever without serving anybody.
+        admitted = self._admitted() if is_new and self.switching is None else []
+        return admitted + self._next(now)
+
+    def switched(self, model: str, now: float) -> list[Action]:
+        """Our switch succeeded."""
+        self.switching = self._draining_since = None
+        return self.observed(model, None, now)
+
+    def failed(
+        self, model: str, trouble: Trouble, now: float, *, ready: str | None
+    ) -> list[Action]:
+        """Our switch failed: who waits for the model is told so. ready: what runs instead."""
+        self.switching = self._draining_since = None
+        refused = [ticket for ticket, one in self.waiting.items() if one.model == model]
+        for ticket in refused:
+            del self.waiting[ticket]
+        return [*(Refuse(ticket, trouble) for ticket in refused), *self.observed(ready, None, now)]
+
+    def tick(self, now: float) -> list[Action]:
+        """Time has passed."""
+        return self._next(now)
+
+    # Deciding
+
+    def _is_open(self, now: float) -> bool:
+        """Do further requests for the ready model go ahead? Not when somebody has waited long."""
+        if self.switching is not None:
+            return False
+        oldest = self._oldest()
+        return oldest is None or not self.autoswitch or now - oldest.since < self.max_wait
+
+    def _oldest(self) -> _Waiter | None:
+        """Of those that wait for another model than the one that is ready, who came first."""
+        if not self.waiting:
+            return None
+        others = (one for one in self.waiting.values() if one.model != self.ready)
+        return min(others, key=lambda one: one.since, default=None)
+
+    def _next(self, now: float) -> list[Action]:
+        actions: list[Action] = []
+        if self.switching is not None:
+            return actions
+        oldest = self._oldest()
+        if self.ready is not None and self._is_open(now):
+            actions += self._admitted()
+        if oldest is None or not self.autoswitch:
+            self._draining_since, self._has_cut = None, False
+            return actions
+        return actions + self._towards(oldest, now)
+
+    def _admitted(self) -> list[Action]:
+        """All that wait for the ready model."""
+        assert self.ready is not None  # noqa: S101  # the caller looked
+        mine = [ticket for ticket, one in self.waiting.items() if one.model == self.ready]
+        for ticket in mine:
+            del self.waiting[ticket]
+        if mine:
+            self.busy[self.ready] = self.busy.get(self.ready, 0) + len(mine)
+        return [Admit(ticket) for ticket in mine]
+
+    def _towards(self, oldest: _Waiter, now: float) -> list[Action]:
+        """The switch to the model that has been waited for longest, or a step towards it."""
+        under_way, waited = sum(self.busy.values()), now - oldest.since
+        is_theirs = self.leaving or self.coming not in (None, oldest.model)
+        if is_theirs and waited < self.max_wait + self.drain_timeout:
+            return []  # somebody else's switch ends as it ends, and is observed
+        if not under_way:
+            self.switching, self._draining_since, self._has_cut = oldest.model, None, False
+            self.switches += 1
+            return [StartSwitch(oldest.model)]
+        if waited < self.max_wait:
+            return []
+        if self._draining_since is None:
+            self._draining_since = now
+        if self._has_cut or now - self._draining_since < self.drain_timeout:
+            return []
+        self._has_cut = True
+        return [Cut(model) for model in self.busy]

@@ -1,0 +1,244 @@
+"""The end of the wire at a llama-server: one connection, one request at a time."""
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+from llmctl.proxy.answer_reader import AnswerReader, GarbledError
+from llmctl.proxy.head import AnswerHead
+from llmctl.proxy.spool import Spool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PIECE_LEAST = 16 << 10
+_BUFFER = memoryview(bytearray(256 << 10))
+"""What was just read. One is enough for all connections: it is used up before the next read, which
+spares each read the making of a buffer of this size."""
+
+
+class Receiver(Protocol):
+    """Who gets an answer. Each is called from the loop, and must not raise."""
+
+    def upstream_head(self, head: AnswerHead) -> None:
+        """The head. What came of the body with it follows at once, be it nothing."""
+        ...
+
+    def upstream_data(self, data: bytes) -> None:
+        """More of the body."""
+        ...
+
+    def upstream_end(self) -> None:
+        """The body is whole."""
+        ...
+
+    def upstream_lost(self, *, why: str) -> None:
+        """The connection ended before the answer did."""
+        ...
+
+    def upstream_raw(self, data: bytes) -> None:
+        """After a 101: bytes that are no HTTP any more."""
+        ...
+
+    def upstream_full(self) -> None:
+        """After a 101: the server takes no more now."""
+        ...
+
+    def upstream_drained(self) -> None:
+        """It does again."""
+        ...
+
+
+def _sent(head: bytes, body: Spool | None) -> "Iterator[bytes]":
+    """A request in the pieces that are written: a short one is a single write."""
+    pieces = body.pieces() if body is not None else iter(())
+    yield head + next(pieces, b"")
+    yield from pieces
+
+
+class Upstream(asyncio.BufferedProtocol):
+    """A connection. served: requests that it has carried."""
+
+    def __init__(self, pool: "Releases") -> None:
+        self._pool = pool
+        self._receiver: Receiver | None = None
+        self._transport: asyncio.Transport | None = None
+        self._reader = AnswerReader()
+        self._body: Iterator[bytes] | None = None
+        self._is_full = self._keep = False
+        self.served = 0
+
+    # What the relay does
+
+    def send(
+        self, head: bytes, body: Spool | None, receiver: Receiver, *, is_head: bool = False,
+        may_switch: bool = False, keep: bool = False,
+    ) -> None:  # fmt: skip
+        """Carry a request. is_head: its answer has no body, whatever it says; may_switch: it asks
+        for another protocol. keep: who sends it has a further one to send, so the pool does not get
+        the connection back."""
+        assert self._transport is not None  # noqa: S101  # pools give out open connections
+        self._receiver, self._keep = receiver, keep
+        self.served += 1
+        self._body = _sent(head, body)
+        self._more()
+        # Only now: the server works meanwhile, and what it says is read when this has returned.
+        self._reader = AnswerReader(is_head=is_head, may_switch=may_switch)
+
+    def _more(self) -> None:
+        """As much of the body as the connection takes now."""
+        try:
+            while self._body is not None and self._transport is not None and not self._is_full:
+                piece = next(self._body, None)
+                if piece is None:
+                    self._body = None
+                else:
+                    self._transport.write(piece)
+        except OSError as error:
+            self._lose(f"the request could not be sent: {error}")
+
+    def write_raw(self, data: bytes) -> None:
+        """After a 101."""
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def pause(self) -> None:
+        """The client reads too slowly."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """It reads again."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    @property
+    def was_used(self) -> bool:
+        """Has it carried a request before this one, the one for its alias aside?"""
+        return self.served > 2
+
+    def give_back(self) -> None:
+        """It was not needed after all."""
+        self._pool.released(self)
+
+    def close(self) -> None:
+        """Give it up: llama-server ends what it generates for a closed connection at once."""
+        self._receiver = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    @property
+    def is_open(self) -> bool:
+        """Can a request be sent?"""
+        return self._transport is not None and not self._transport.is_closing()
+
+    # asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # TCP
+        self._transport = transport
+        transport.set_write_buffer_limits(high=4 * _PIECE_LEAST)
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol."""
+        self._is_full = True
+        if self._receiver is not None and self._reader.is_raw:
+            self._receiver.upstream_full()
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
+        self._is_full = False
+        self._more()
+        if self._receiver is not None and self._reader.is_raw:
+            self._receiver.upstream_drained()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """See asyncio.BufferedProtocol."""
+        del sizehint
+        return _BUFFER
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """See asyncio.BufferedProtocol."""
+        receiver, reader, data = self._receiver, self._reader, _BUFFER[:nbytes]
+        if receiver is None:
+            self.close()  # it speaks out of turn
+        elif reader.is_raw:
+            receiver.upstream_raw(bytes(data))
+        else:
+            self._read(data, receiver, reader)
+
+    def _read(self, data: memoryview, receiver: Receiver, reader: AnswerReader) -> None:
+        had_head, wrong = reader.head is not None, ""
+        try:
+            reader.feed(data)
+        except GarbledError as error:
+            wrong = str(error)
+        if not had_head and reader.head is not None:
+            receiver.upstream_head(reader.head)
+        if reader.is_raw:
+            receiver.upstream_raw(reader.taken())
+        elif had_head or reader.head is not None:
+            receiver.upstream_data(reader.taken())
+        if self._receiver is not receiver:
+            return  # it had enough
+        if wrong:
+            self._lose(wrong)
+        elif reader.is_whole:
+            self._finish()
+
+    def eof_received(self) -> bool:
+        """See asyncio.Protocol."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._transport = None
+        self._pool.lost(self)
+        if self._receiver is None:
+            self._reader.release()
+        elif exc is None and self._reader.close():
+            self._finish()
+        else:
+            self._lose("the connection was closed" if exc is None else f"{exc}")
+
+    # Ends
+
+    def _finish(self) -> None:
+        receiver, self._receiver = self._receiver, None
+        self._reader.release()
+        if self._reader.is_clean and self._has_sent_all and self.is_open:
+            if not self._keep:
+                self._pool.released(self)
+        elif self._transport is not None:
+            self._transport.abort()
+        self._body = None
+        if receiver is not None:
+            receiver.upstream_end()
+
+    @property
+    def _has_sent_all(self) -> bool:
+        """A server may answer before it has read the whole request."""
+        if self._body is not None or self._transport is None:
+            return False
+        return self._transport.get_write_buffer_size() == 0
+
+    def _lose(self, why: str) -> None:
+        receiver, self._receiver = self._receiver, None
+        self._reader.release()
+        self._body = None
+        if self._transport is not None:
+            self._transport.abort()
+        if receiver is not None:
+            receiver.upstream_lost(why=why)
+
+
+class Releases(Protocol):
+    """Who gets connections back."""
+
+    def released(self, upstream: Upstream) -> None:
+        """It can carry another request."""
+        ...
+
+    def lost(self, upstream: Upstream) -> None:
+        """It is closed."""
+        ...

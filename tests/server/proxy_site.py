@@ -1,0 +1,97 @@
+"""The proxy beside a site: a child process of the test, on a port of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+from kit.waiting import eventually
+from support.asking import get
+from usermgr.site import free_port, to_yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from usermgr.site import ManagerSite
+
+
+class ProxySite:
+    """A proxy and its site."""
+
+    def __init__(self, site: ManagerSite, **settings: Any) -> None:
+        self.site, self.port = site, free_port()
+        self.configure(**settings)
+        self.process = self._start()
+
+    def configure(self, **settings: Any) -> None:
+        proxy = {"listen": [f"127.0.0.1:{self.port}"], **settings}
+        self.site.configure(proxy=proxy)
+
+    def profile(self, name: str, model: str = "llama-script.gguf", **keys: Any) -> None:
+        content = {"model": model, "ctx": 4096, "parallel": 4, **keys}
+        self.site.put({self.site.profile_path(name): to_yaml(content)})
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        manager = self.site.manager
+        process = subprocess.Popen(
+            [
+                *("setpriv", "--pdeathsig", "KILL"),
+                *("nsenter", "--target", str(manager.pid), "--mount", "--"),
+                *(sys.executable, "-m", "llmctl.proxy"),
+            ],
+            env=manager.env,
+        )
+        eventually(self._listens, why="the proxy listens")
+        return process
+
+    def _listens(self) -> bool:
+        with socket.socket() as one:
+            return one.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def kill(self) -> None:
+        """As a power cut would end it."""
+        self.process.kill()
+        self.process.wait()
+
+    def again(self) -> None:
+        self.process = self._start()
+
+    def status(self) -> Any:
+        return asyncio.run(get(self.port, "/llmctl/status")).json
+
+    def queue(self, name: str = "gpu") -> Any:
+        return self.status()["queues"][name]
+
+    def is_idle(self) -> bool:
+        """Nothing waits and nothing is under way, but this question."""
+        told = self.status()
+        busy = [q for q in told["queues"].values() if q["waiting"] or q["in_flight"]]
+        return not busy and len(told["requests"]) == 1
+
+    def busy_slots(self) -> list[int]:
+        slots = asyncio.run(get(self.port, "/slots")).json
+        return [one["id"] for one in slots if one["is_processing"]]
+
+    def close(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        finally:
+            self.process.kill()
+
+
+@contextlib.contextmanager
+def proxied(site: ManagerSite, **settings: Any) -> Iterator[ProxySite]:
+    """A proxy with two models, a and b, none of them running."""
+    made = ProxySite(site, **settings)
+    try:
+        made.profile("a")
+        made.profile("b", "qwen3-script.gguf")
+        eventually(lambda: len(asyncio.run(get(made.port, "/v1/models")).json["data"]) == 2)
+        yield made
+    finally:
+        made.close()

@@ -1,0 +1,57 @@
+"""engine/requests.py: the request log, read from its end."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from support.fakes import HOME, Output
+from support.world import World
+
+from llmctl.engine.requests import follow_requests, last_requests
+
+PATH = f"{HOME}/.local/state/llmctl/requests.jsonl"
+
+
+def lines(numbers: range, *, pad: int = 0) -> str:
+    return "".join(json.dumps({"n": n, "pad": "x" * pad}) + "\n" for n in numbers)
+
+
+def world(**files: str) -> World:
+    made = World()
+    for suffix, text in files.items():
+        made.host.put(PATH + suffix.replace("_", ".").removeprefix("newest"), text)
+    return made
+
+
+def numbers(made: World, count: int) -> list[int]:
+    return [one["n"] for one in last_requests(made.box, lines=count)]
+
+
+@pytest.mark.parametrize("pad", [0, 5000])
+def test_the_last_of_the_newest_file_come_in_order(pad: int) -> None:
+    assert numbers(world(newest=lines(range(500), pad=pad)), 3) == [497, 498, 499]
+
+
+def test_older_files_fill_up() -> None:
+    made = world(newest=lines(range(8, 10)), _1=lines(range(4, 8)), _2=lines(range(4)))
+    assert numbers(made, 3) == [7, 8, 9]
+    assert numbers(made, 7) == [3, 4, 5, 6, 7, 8, 9]
+    assert numbers(made, 99) == list(range(10))
+
+
+def test_none_are_none() -> None:
+    assert (numbers(World(), 5), numbers(world(newest=lines(range(3))), 0)) == ([], [])
+
+
+@pytest.mark.parametrize("torn", ['{"n": 1', "\x00\x00", "[1]", ""])
+def test_what_is_no_entry_is_left_out(torn: str) -> None:
+    assert numbers(world(newest=f"{torn}\n{lines(range(2))}{torn}"), 5) == [0, 1]
+
+
+def test_those_to_come_are_followed_by_name() -> None:
+    made = World()
+    made.host.install("/usr/bin/tail", lambda _: Output(stdout=f"{lines(range(2))}torn\n"))
+    assert [one["n"] for one in follow_requests(made.box, lines=7)] == [0, 1]
+    (argv,) = made.host.called("tail")
+    assert {"--follow=name", "--retry", "--lines=7", PATH} <= set(argv)

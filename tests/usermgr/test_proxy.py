@@ -1,0 +1,112 @@
+"""The proxy with servers that do what real ones will not do on demand."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from kit.waiting import eventually
+from server.proxy_site import ProxySite
+from support.asking import Reply, ask, get, question
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from usermgr.site import ManagerSite
+
+
+@pytest.fixture
+def proxy(site: ManagerSite) -> Iterator[ProxySite]:
+    """A proxy with two stand-ins, a and b, neither of them running."""
+    site.profiles({"a": "", "b": ""})
+    made = ProxySite(site, switch_timeout="2s", max_wait="100ms", hang_timeout="2s")
+    try:
+        eventually(lambda: len(asyncio.run(get(made.port, "/v1/models")).json["data"]) == 2)
+        yield made
+    finally:
+        made.close()
+
+
+def asked(proxy: ProxySite, model: str, *, stream: bool = False) -> Reply:
+    return asyncio.run(ask(proxy.port, question(model, "a few words", stream=stream)))
+
+
+def works(proxy: ProxySite, model: str) -> bool:
+    reply = asked(proxy, model)
+    assert reply.is_whole, reply
+    return reply.models == {model}
+
+
+def test_the_stand_ins_answer_and_switch(proxy: ProxySite) -> None:
+    assert works(proxy, "a")
+    assert works(proxy, "b")
+
+
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [("exit=1", ""), ("oom", "out of memory"), ("corrupt", "corrupt"), ("never", ""), ("hang", "")],
+)
+def test_a_model_that_does_not_get_ready_is_told_and_the_other_is_back(
+    proxy: ProxySite, words: str, cause: str
+) -> None:
+    """Bounded, named, and the next request works."""
+    assert works(proxy, "a")
+    proxy.site.behave("b", words)
+    plain, stream = asked(proxy, "b"), asked(proxy, "b", stream=True)
+    assert plain.status == 503
+    assert plain.header("retry-after") == "10"
+    for reply in (plain, stream):
+        assert reply.error == "llmctl_switch_failed"
+        assert cause in reply.body.decode()
+    assert works(proxy, "a")
+    assert proxy.site.group() == ("a", "ready")
+
+
+def test_a_model_that_exits_in_a_loop_is_not_started_for_each_request(proxy: ProxySite) -> None:
+    proxy.site.behave("b", "exit=1")
+    assert {asked(proxy, "b").status for _ in range(20)} == {503}
+    assert proxy.queue()["switches"] == 1
+
+
+def test_a_slow_stop_is_waited_for(proxy: ProxySite) -> None:
+    proxy.site.behave("a", "slowstop=1")
+    assert works(proxy, "a")
+    assert works(proxy, "b")
+
+
+def test_a_load_is_waited_for(proxy: ProxySite) -> None:
+    proxy.site.behave("a", "load=1")
+    assert works(proxy, "a")
+
+
+def test_a_server_that_dies_in_its_answer_ends_it_with_an_error(proxy: ProxySite) -> None:
+    proxy.site.behave("a", "abort@2,pace=0.3")
+    reply = asyncio.run(ask(proxy.port, question("a", "one two three " * 9, stream=True)))
+    assert reply.ended
+    assert reply.error == "llmctl_upstream_died"
+    assert reply.events[-1] != "[DONE]"
+
+
+def test_a_switch_by_hand_lets_go_who_waits_for_it(proxy: ProxySite) -> None:
+    """Without any switch of the proxy's own."""
+    proxy.site.behave("b", "load=1")
+    proxy.site.llmctl("switch", "a")
+    proxy.kill()
+    proxy.configure(autoswitch=False)
+    proxy.again()
+    assert works(proxy, "a")
+    assert asked(proxy, "b").status == 409
+    begun = proxy.site.begin("switch", "b")
+    eventually(lambda: proxy.queue()["coming"] == "b" or proxy.queue()["ready"] == "b")
+    assert works(proxy, "b")
+    assert begun.result().returncode == 0
+
+
+def test_an_answer_of_another_model_is_never_passed_on(proxy: ProxySite) -> None:
+    """The port is b's by now, though the proxy has not seen it yet."""
+    assert works(proxy, "a")
+    proxy.site.llmctl("switch", "b")
+    for _ in range(5):
+        assert works(proxy, "a")
+        assert works(proxy, "b")
