@@ -1,0 +1,45 @@
+"""The proxy as it is, before a box that never changes: `proxy_runner.py PORT UPSTREAM_PORT`.
+
+All of llmctl.proxy runs, and all that it imports; only what it would ask systemd is answered here.
+"""
+
+import sys
+
+from llmctl.core.proxy_settings import ProxySettings
+from llmctl.core.state import State
+from llmctl.proxy import __main__ as program
+from llmctl.proxy.keeper import Keeper, Progress, Seen
+from llmctl.proxy.routing import Served
+
+
+class FixedKeeper:
+    """One model that is ready for ever. See llmctl.proxy.keeper.Keeper."""
+
+    def look(self) -> Seen:
+        """See Keeper."""
+        port, upstream = int(sys.argv[1]), int(sys.argv[2])
+        served = Served(
+            name="bench", group="gpu", port=upstream, state=State.READY, pid=1, ctx=4096
+        )
+        settings = ProxySettings(listen=(f"127.0.0.1:{port}",))
+        return Seen((served,), {"gpu": "bench"}, {}, settings)
+
+    def switch(self, name: str, *, timeout: float, progress: Progress) -> None:
+        """See Keeper."""
+        raise AssertionError(f"nothing is to be switched: {name}, {timeout}, {progress}")
+
+    def restart(self, name: str) -> None:
+        """See Keeper."""
+        raise AssertionError(f"nothing hangs: {name}")
+
+
+def fixed() -> Keeper:
+    """Made where the program would make its own."""
+    return FixedKeeper()
+
+
+if __name__ == "__main__":
+    if not hasattr(program, "LocalKeeper"):
+        raise SystemExit("llmctl.proxy.__main__ makes its keeper elsewhere now")
+    vars(program)["LocalKeeper"] = fixed
+    program.main()
