@@ -68,8 +68,8 @@ def flags(text: str) -> dict[str, tuple[str, bool]]:
         if match is None:
             continue
         names = re.findall(r"--?[A-Za-z][\w-]*", match[1])
-        # What follows the names is a value's name, unless the help's column begins there. Names that
-        # reach beyond that column have their help on the next line.
+        # What follows the names is a value's name, unless the help's column begins there. Names
+        # that reach beyond that column have their help on the next line.
         takes_value = bool(match[2]) and match.start(2) != 40
         for name in names:
             known[name] = (max(names, key=len), takes_value)

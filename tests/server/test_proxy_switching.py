@@ -102,9 +102,14 @@ def pid_of(proxy: ProxySite, name: str) -> int:
     return int(proxy.site.show(f"llm-{name}.service", "MainPID"))
 
 
+def long(proxy: ProxySite) -> None:
+    """Answers of `a` may take a dozen seconds: longer than it takes to see one, and to end it."""
+    proxy.profile("a", ctx=32768, parallel=1)
+
+
 async def killed(proxy: ProxySite, pid: int, *, phase: str) -> Reply:
     """A stream whose model is killed before, or in the midst of, its answer."""
-    stream = question("a", "LOOP", stream=True, max_tokens=3500)
+    stream = question("a", "LOOP", stream=True, max_tokens=30000)
     asked = asyncio.create_task(ask(proxy.port, stream))
     if phase == "streaming":
         await until(lambda: is_in(proxy, "streaming"))
@@ -122,6 +127,7 @@ def test_a_model_that_dies_in_its_answer_is_told_and_the_next_request_works(
     site: ManagerSite,
 ) -> None:
     with proxied(site) as proxy:
+        long(proxy)
         asyncio.run(ask(proxy.port, question("a", max_tokens=1)))
         reply = asyncio.run(killed(proxy, pid_of(proxy, "a"), phase="streaming"))
         assert reply.status == 200
@@ -144,7 +150,7 @@ def test_a_model_that_dies_before_its_answer_is_asked_again(site: ManagerSite) -
 def test_a_model_that_hangs_is_restarted_and_named(site: ManagerSite) -> None:
     async def stopped(proxy: ProxySite, pid: int) -> tuple[Reply, Reply]:
         asked = asyncio.create_task(
-            ask(proxy.port, question("a", "LOOP", stream=True, max_tokens=3500))
+            ask(proxy.port, question("a", "LOOP", stream=True, max_tokens=30000))
         )
         await until(lambda: is_in(proxy, "streaming"))
         os.kill(pid, signal.SIGSTOP)
@@ -152,6 +158,7 @@ def test_a_model_that_hangs_is_restarted_and_named(site: ManagerSite) -> None:
         return await asked, await waits
 
     with proxied(site, hang_timeout="1s", max_wait="100ms") as proxy:
+        long(proxy)
         asyncio.run(ask(proxy.port, question("a", max_tokens=1)))
         cut, other = asyncio.run(stopped(proxy, pid_of(proxy, "a")))
         assert cut.error == "llmctl_hung"
@@ -163,12 +170,13 @@ def test_a_model_that_hangs_is_restarted_and_named(site: ManagerSite) -> None:
 def test_a_proxy_that_is_killed_leaves_no_work_behind(site: ManagerSite, phase: str) -> None:
     """Its connections are gone, so its models stop what they do; the next one goes on."""
     with proxied(site) as proxy:
+        long(proxy)
         model = "a"
         if phase == "streaming":
             asyncio.run(ask(proxy.port, question(model, max_tokens=1)))
 
         async def kill_it() -> Reply:
-            loop = question(model, "LOOP", stream=True, max_tokens=3500)
+            loop = question(model, "LOOP", stream=True, max_tokens=30000)
             asked = asyncio.create_task(ask(proxy.port, loop))
             await until(lambda: is_in(proxy, phase))
             proxy.kill()
