@@ -14,7 +14,7 @@ from llmctl.core.proxy_unit import SERVICE, SOCKET
 from llmctl.engine.clock import SystemClock
 from llmctl.engine.proxy_setup import install as set_up
 from llmctl.engine.proxy_setup import uninstall as take_down
-from llmctl.engine.proxy_status import ProxyView, proxy_view
+from llmctl.engine.proxy_status import ProxyStatus, proxy_status
 
 proxy = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
@@ -63,7 +63,7 @@ def status(
 ) -> None:
     """Whether the proxy is installed and runs, and what it is at."""
     box = open_box(host, verbose=verbose)
-    seen = proxy_view(box, sys.executable)
+    seen = proxy_status(box, sys.executable)
     if json:
         answer_json(facts(seen))
         return
@@ -77,7 +77,7 @@ def status(
         warn(problem)
 
 
-def _lines(seen: ProxyView) -> list[str]:
+def _lines(seen: ProxyStatus) -> list[str]:
     listen = ", ".join(f"http://{one}" for one in seen.listen)
     lines = [f"state:   {seen.state}", f"listens: {listen}"]
     if seen.pid:
@@ -100,7 +100,7 @@ def in_flight(told: dict[str, Any]) -> tuple[int, int]:
     return at_work, sum(len(one["waiting"]) for one in queues)
 
 
-def facts(seen: ProxyView) -> dict[str, Any]:
+def facts(seen: ProxyStatus) -> dict[str, Any]:
     """The JSON shape of `proxy status`; docs/reference/json.md holds it."""
     at_work, waiting = in_flight(seen.told) if seen.told else (None, None)
     told = seen.told or {}

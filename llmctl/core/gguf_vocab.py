@@ -5,7 +5,6 @@ that begin and end a text, and hold the same strings from token 5 on; the length
 (common/speculative.cpp: common_speculative_are_compatible). Others it loads, and then never uses.
 """
 
-import hashlib
 import struct
 
 import msgspec
@@ -46,10 +45,7 @@ _ADDS_BOS = frozenset({
 
 
 class Vocabulary(msgspec.Struct, frozen=True):
-    """What two models must share, with llama.cpp's defaults where the file says nothing.
-
-    digest: stands for all the tokens, byte for byte; None: they were not read.
-    """
+    """What two models must share, with llama.cpp's defaults where the file says nothing."""
 
     kind: str
     count: int
@@ -57,7 +53,6 @@ class Vocabulary(msgspec.Struct, frozen=True):
     eos: int | None
     add_bos: bool
     add_eos: bool
-    digest: str | None = None
 
 
 def outline(header: Header) -> Vocabulary | None:
@@ -77,15 +72,6 @@ def outline(header: Header) -> Vocabulary | None:
         add_bos or "gemma4" in (name, pre),
         _flag(said("tokenizer.ggml.add_eos_token"), kind.add_eos),
     )
-
-
-def read_vocabulary(source: Source, header: Header) -> Vocabulary | None:
-    """With the digest. For a split model, `source` is its first part. None: there is none."""
-    found, tokens = outline(header), header.arrays.get(TOKENS)
-    if found is None or tokens is None:
-        return None
-    digest = hashlib.blake2b(_bytes(source, tokens.start, tokens.end), digest_size=16).hexdigest()
-    return msgspec.structs.replace(found, digest=digest)
 
 
 def _id(value: object, default: int | None, count: int) -> int | None:
@@ -129,18 +115,6 @@ def apart(draft: Vocabulary, target: Vocabulary) -> str | None:
         if adds[0] != adds[1] or (adds[0] and marks[0] != marks[1]):
             return f"it does not {what} texts with the same token"
     return None
-
-
-def can_draft(draft: Vocabulary, target: Vocabulary) -> bool | None:
-    """May `draft` propose tokens for `target`? None: compare the tokens (`same_tokens`)."""
-    if apart(draft, target):
-        return False
-    return True if draft.digest is not None and draft.digest == target.digest else None
-
-
-def same_tokens(draft: list[bytes], target: list[bytes]) -> bool:
-    """As llama.cpp compares them: from token 5 on, as far as both reach."""
-    return first_difference(draft, target) is None
 
 
 def first_difference(draft: list[bytes], target: list[bytes]) -> int | None:

@@ -17,6 +17,7 @@ from llmctl.core.config import Config
 from llmctl.core.devices import RAM, Gpu, Ram, reserve, used_by_default
 from llmctl.core.drafts import Chosen
 from llmctl.core.gguf import Header
+from llmctl.core.gguf_facts import Kind, facts_of
 from llmctl.core.memory.advice import advised, shortage
 from llmctl.core.memory.drafting import Drafting
 from llmctl.core.memory.kernels import has_kernel
@@ -185,6 +186,11 @@ def plan_profile(
     header = head_of(box.host, store.model_path(profile.model), cache_dir=cache)
     projector = store.beside(profile.mmproj, profile) if profile.mmproj else None
     seeing = head_of(box.host, projector, cache_dir=cache) if projector else None
+    if projector and seeing and facts_of(seeing, projector).kind is not Kind.PROJECTOR:
+        raise ProfileError(
+            f"{store.profile_path(name)}: mmproj: {projector} is no projector",
+            hint="Give the file that comes with the model, often called mmproj-F16.gguf.",
+        )
     model, notes, wanted = _model(profile.model, header), [], wanted_of(profile)
     if profile.flash_attn == "auto":
         flash = _flash(model, there.rooms)

@@ -5,15 +5,15 @@ from typing import Any
 import msgspec
 
 from llmctl.core.listening import Address
-from llmctl.core.proc import parse_rss_bytes, uptime_s
 from llmctl.core.proxy_unit import SOCKET, UNITS, listened
 from llmctl.core.state import UnitStatus
 from llmctl.core.unit import Owner, read_header
 from llmctl.engine.apply import Kind, file_change
 from llmctl.engine.box import Box
+from llmctl.engine.process import memory, uptime
 from llmctl.engine.proxy_setup import loopback_port
 from llmctl.engine.proxy_units import is_installed, lenient, wanted
-from llmctl.errors import HostError, ProfileError
+from llmctl.errors import ProfileError
 from llmctl.health import get
 
 RUNNING, LISTENING, STOPPED, FAILED = "running", "listening", "stopped", "failed"
@@ -21,7 +21,7 @@ RUNNING, LISTENING, STOPPED, FAILED = "running", "listening", "stopped", "failed
 _FILES = {Kind.CREATE: "missing", Kind.UPDATE: "stale"}
 
 
-class ProxyView(msgspec.Struct, frozen=True):
+class ProxyStatus(msgspec.Struct, frozen=True):
     """The proxy. files: what each unit's file is, in the words of `llmctl list`. told: what the
     process says of itself, None where it was not asked or did not answer."""
 
@@ -38,22 +38,22 @@ class ProxyView(msgspec.Struct, frozen=True):
     problems: tuple[str, ...] = ()
 
 
-def proxy_view(box: Box, python: str) -> ProxyView:
+def proxy_status(box: Box, python: str) -> ProxyStatus:
     """How the proxy is. A service that does not run is not asked, since asking would start it."""
     problems = lenient(box)
     files, more = _files(box, python, known=not problems)
     problems += more
     if not is_installed(box):
-        return ProxyView(installed=False, state=STOPPED, files=files, problems=problems)
+        return ProxyStatus(installed=False, state=STOPPED, files=files, problems=problems)
     socket, service = box.systemd.status(UNITS)
     port = loopback_port(box)
     told = _told(box, port) if service.is_running and port else None
     said = tuple((told or {}).get("problems") or ())
-    return ProxyView(
+    return ProxyStatus(
         installed=True, state=_state(socket, service), files=files,
         listen=listened(box.store.unit_text(SOCKET)), enabled=socket.enabled,
         linger=box.systemd.lingers(box.host.environ().get("USER", "")), pid=service.pid,
-        uptime_s=_uptime(box, service.pid), memory_bytes=_memory(box, service), told=told,
+        uptime_s=uptime(box, service.pid), memory_bytes=memory(box, service), told=told,
         problems=tuple(dict.fromkeys((*problems, *said))),
     )  # fmt: skip
 
@@ -88,19 +88,3 @@ def _told(box: Box, port: int) -> dict[str, Any] | None:
     except msgspec.DecodeError:
         return None
     return found if isinstance(found, dict) else None
-
-
-def _uptime(box: Box, pid: int) -> float | None:
-    if not pid:
-        return None
-    stat = box.read_proc(pid, "stat").decode(errors="replace")
-    try:
-        return uptime_s(stat, box.host.read("/proc/uptime").decode())
-    except (FileNotFoundError, HostError):
-        return None
-
-
-def _memory(box: Box, service: UnitStatus) -> int | None:
-    if service.memory_bytes is not None or not service.pid:
-        return service.memory_bytes
-    return parse_rss_bytes(box.read_proc(service.pid, "status").decode(errors="replace")) or None

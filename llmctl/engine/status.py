@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from llmctl.core.plan import runs_otherwise
-from llmctl.core.proc import parse_rss_bytes, uptime_s
 from llmctl.core.profile import Profile
 from llmctl.core.state import Answer, Health, State, UnitStatus, model_state
 from llmctl.core.unit import Owner, read_header
 from llmctl.core.words import RESIDENT, profile_of
 from llmctl.engine.box import Box
-from llmctl.errors import HostError, LlmctlError
+from llmctl.engine.process import memory, uptime
+from llmctl.errors import LlmctlError
 from llmctl.health import probe, tokens_per_second
 
 SILENT = Answer(Health.SILENT)
@@ -88,26 +88,9 @@ def _instance(box: Box, status: UnitStatus, group: str) -> Instance:
     speed = tokens_per_second(box.host, port, key=key) if state is State.READY else None
     return Instance(
         name, status.unit, group, state, port, status.pid,
-        _uptime(box, status.pid), _memory(box, status), speed,
+        uptime(box, status.pid), memory(box, status), speed,
         tuple(_notes(box, status, profile, answer)),
     )  # fmt: skip
-
-
-def _uptime(box: Box, pid: int) -> float | None:
-    if not pid:
-        return None
-    stat = box.read_proc(pid, "stat").decode(errors="replace")
-    try:
-        return uptime_s(stat, box.host.read("/proc/uptime").decode())
-    except (FileNotFoundError, HostError):
-        return None
-
-
-def _memory(box: Box, status: UnitStatus) -> int | None:
-    """The cgroup's memory; without accounting the process's."""
-    if status.memory_bytes is not None or not status.pid:
-        return status.memory_bytes
-    return parse_rss_bytes(box.read_proc(status.pid, "status").decode(errors="replace")) or None
 
 
 def _notes(box: Box, status: UnitStatus, profile: Profile | None, answer: Answer) -> Iterable[str]:

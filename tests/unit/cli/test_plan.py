@@ -55,6 +55,16 @@ def test_a_profile_is_planned_for_declared_devices(llmctl: CommandLine) -> None:
     assert "--n-cpu-moe 16" in " ".join(facts["args"])
 
 
+def test_a_model_is_no_projector(llmctl: CommandLine, coder: Path) -> None:
+    """llama-server would load the model and then exit."""
+    llmctl.profile("seeing", f"mmproj: {coder.name}\n")
+    write_head(llmctl.home / "models/seeing-Q4_K_M.gguf", oracle()["models"]["qwen3_30b"])
+    said = llmctl("plan", "seeing", "--device", "CUDA0:24GiB")
+    assert said.status == 3
+    assert "seeing.yaml: mmproj: " in said.stderr
+    assert "is no projector" in said.stderr
+
+
 def test_what_does_not_fit_is_status_4_with_what_would(llmctl: CommandLine, coder: Path) -> None:
     words = ["plan", str(coder), "--device", "CUDA0:15.9GiB", "--n-cpu-moe", "0", *CODER]
     said = llmctl(*words)

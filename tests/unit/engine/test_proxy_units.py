@@ -12,7 +12,7 @@ from support.world import UNIT_DIR, World, http
 from llmctl.core.proxy_unit import SERVICE, SOCKET, UNITS, listened
 from llmctl.core.state import UnitStatus
 from llmctl.engine.proxy_setup import follow, install, uninstall
-from llmctl.engine.proxy_status import proxy_view
+from llmctl.engine.proxy_status import proxy_status
 from llmctl.engine.proxy_units import addresses, proxy_changes
 from llmctl.errors import HostError, ProfileError
 
@@ -294,7 +294,7 @@ def told(problems: list[str] | None = None) -> bytes:
 def test_status_tells_what_runs() -> None:
     world = installed()
     world.host.servers[1234] = lambda _: told(["a.yaml: broken"])
-    seen = proxy_view(world.box, PYTHON)
+    seen = proxy_status(world.box, PYTHON)
     assert (seen.installed, seen.state, seen.enabled) == (True, "running", True)
     assert seen.files == dict.fromkeys(UNITS, "current")
     assert [str(one) for one in seen.listen] == ["127.0.0.1:1234"]
@@ -307,12 +307,12 @@ def test_looking_does_not_start_it() -> None:
     world = installed()
     world.stop(SERVICE)
     world.host.servers[1234] = lambda _: pytest.fail("it was asked")
-    seen = proxy_view(world.box, PYTHON)
+    seen = proxy_status(world.box, PYTHON)
     assert (seen.state, seen.told) == ("listening", None)
 
 
 def test_status_without_an_installation() -> None:
-    seen = proxy_view(make_world().box, PYTHON)
+    seen = proxy_status(make_world().box, PYTHON)
     assert (seen.installed, seen.state) == (False, "stopped")
     assert seen.files == dict.fromkeys(UNITS, "missing")
 
@@ -320,7 +320,7 @@ def test_status_without_an_installation() -> None:
 def test_status_with_a_broken_configuration_still_tells() -> None:
     world = installed()
     world.config("proxy: {max_wait: soon}\n")
-    seen = proxy_view(world.box, PYTHON)
+    seen = proxy_status(world.box, PYTHON)
     assert (seen.installed, seen.state) == (True, "running")
     assert seen.files == dict.fromkeys(UNITS, "broken")
     assert "max_wait" in seen.problems[0]
@@ -329,4 +329,4 @@ def test_status_with_a_broken_configuration_still_tells() -> None:
 def test_a_failed_unit_is_a_failed_proxy() -> None:
     world = installed()
     world.shows(SOCKET, replace(world.unit(SOCKET), active="failed", sub="failed"))
-    assert proxy_view(world.box, PYTHON).state == "failed"
+    assert proxy_status(world.box, PYTHON).state == "failed"
