@@ -12,14 +12,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def eventually(predicate: Callable[[], T], deadline: float = 30.0, *, why: str = "") -> T:
-    """What `predicate` returns as soon as that is true; a failure after `deadline` seconds."""
+def eventually(
+    predicate: Callable[[], T], deadline: float = 30.0, *, why: str = "", every: float = 0.02
+) -> T:
+    """What `predicate` returns as soon as that is true; a failure after `deadline` seconds. It is
+    asked every `every` seconds."""
     end = time.monotonic() + deadline
     while not (value := predicate()):
         if time.monotonic() > end:
             wanted = why or getattr(predicate, "__name__", "the condition")
             raise AssertionError(f"{wanted}: not within {deadline} s; last seen: {value!r}")
-        time.sleep(0.02)
+        time.sleep(every)
     return value
 
 
