@@ -41,7 +41,7 @@ class Answer:
         self, request: Request, endpoint: Endpoint, *, wants_stream: bool = False,
         served_by: str | None = None, headers: Headers = (),
     ) -> None:  # fmt: skip
-        self._request, self._endpoint, self._wants_stream = request, endpoint, wants_stream
+        self._request, self._endpoint, self.wants_stream = request, endpoint, wants_stream
         self.served_by, self._extra = served_by, tuple(headers)
         self.is_begun = self.is_done = self.broken = False
         self.closes = not request.keep_alive
@@ -68,7 +68,7 @@ class Answer:
 
     def comment(self) -> bytes:
         """A sign of life, where the client reads a stream of events; else nothing."""
-        if not self._wants_stream or self.is_done or (self.is_begun and self._events is None):
+        if not self.wants_stream or self.is_done or (self.is_begun and self._events is None):
             return b""
         if self._events is not None and self._events.is_torn:
             return b""
@@ -76,7 +76,7 @@ class Answer:
 
     def event(self, data: bytes) -> bytes:
         """An event of ours while the server has not answered yet."""
-        if not self._wants_stream or self.is_done or (self.is_begun and not self._waits_for_head):
+        if not self.wants_stream or self.is_done or (self.is_begun and not self._waits_for_head):
             return b""
         return self._opened() + self._framed(data)
 

@@ -101,8 +101,8 @@ class AnswerReader:
         self._is_interim = 100 <= status < 200 and status != 101
         if self._is_interim:
             return
-        length, codings = _framing(self._headers)
-        if sum(len(n) + len(v) for n, v in self._headers) > MAX_HEAD_BYTES:
+        length, codings, nbytes = _framing(self._headers)
+        if nbytes > MAX_HEAD_BYTES:
             self._wrong = "the head of its answer is too large"
         elif status == 101 and not self._may_switch:
             self._wrong = "it changed the protocol, unasked"
@@ -125,13 +125,15 @@ class AnswerReader:
             self._stays = self._parser.should_keep_alive()  # llhttp forgets it after this
 
 
-def _framing(headers: Headers) -> tuple[int | None, list[bytes]]:
-    """The length of the body, where it is told, and the codings that it is in."""
-    length, codings = None, []
+def _framing(headers: Headers) -> tuple[int | None, list[bytes], int]:
+    """The length of the body, where it is told, the codings that it is in, and how long all of the
+    headers are."""
+    length, codings, nbytes = None, [], 0
     for name, value in headers:
+        nbytes += len(name) + len(value)
         lower = name.lower()
         if lower == b"content-length":
             length = int(value)
         elif lower == b"transfer-encoding":
             codings.append(value.strip().lower())
-    return (None if codings else length), codings
+    return (None if codings else length), codings, nbytes

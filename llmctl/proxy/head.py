@@ -82,6 +82,23 @@ class Request(msgspec.Struct, frozen=True, dict=True):
         """Does a body follow?"""
         return bool(self.length) or self.is_chunked
 
+    def target(self, path: bytes) -> bytes:
+        """What is asked of a server. path: of ours, as it has it."""
+        return path + b"?" + self.query if self.query else path
+
+    def resized(self, length: bytes) -> "Request":
+        """The same head, of a body of another length (digits)."""
+        if length == self.first[b"content-length"]:
+            return self
+        headers = tuple([
+            (name, length if name.lower() == b"content-length" else value)
+            for name, value in self.headers
+        ])  # fmt: skip
+        return Request(
+            self.method, self.path, self.query, self.version, headers, self.keep_alive,
+            self.upgrade,
+        )  # fmt: skip
+
     @property
     def wants_websocket(self) -> bool:
         """Is it to become a connection of another protocol? Others are not offered: `h2c`, which
@@ -179,6 +196,19 @@ def _connection_words(headers: Headers) -> set[bytes]:
 def forwarded(request: Request, *, target: bytes, port: int, length: int | None, key: str | None,
               ) -> bytes:  # fmt: skip
     """The head for llama-server. length: of the body; None: there is none. key: of the server."""
+    lines = forwarded_lines(request, target=target, port=port, key=key)
+    if length is not None or request.method in _WITH_BODY:
+        return lines + length_line(length or 0)
+    return lines + b"\r\n"
+
+
+def length_line(length: int) -> bytes:
+    """The end of a head that is followed by so many bytes."""
+    return b"Content-Length: %d\r\n\r\n" % length
+
+
+def forwarded_lines(request: Request, *, target: bytes, port: int, key: str | None) -> bytes:
+    """The head for llama-server, but for its end."""
     dropped = _DROPPED
     if request.header(b"connection") is not None:
         dropped = _DROPPED | _connection_words(request.headers)
@@ -192,9 +222,6 @@ def forwarded(request: Request, *, target: bytes, port: int, length: int | None,
         lines.append(b"Connection: upgrade\r\nUpgrade: websocket\r\n")
     if key:
         lines.append(b"Authorization: Bearer %b\r\n" % key.encode())
-    if length is not None or request.method in _WITH_BODY:
-        lines.append(b"Content-Length: %d\r\n" % (length or 0))
-    lines.append(b"\r\n")
     return b"".join(lines)
 
 
@@ -216,7 +243,7 @@ def answer_head(
 ) -> bytes:
     """The head of an answer."""
     line = b"HTTP/1.1 %d %b\r\n" % (status, reason or REASONS.get(status, b"Unknown"))
-    return b"".join([line, *(b"%b: %b\r\n" % pair for pair in headers), b"\r\n"])
+    return b"".join([line, *[b"%b: %b\r\n" % pair for pair in headers], b"\r\n"])
 
 
 def chunk(data: bytes) -> bytes:

@@ -91,7 +91,7 @@ def _watch(proxy: "Proxy", relay: "Relay", request: Request) -> None:
 
 def _seen(proxy: "Proxy", relay: "Relay") -> Iterable["Served"]:
     """Those that the key may use."""
-    allowed = proxy.models_of(relay)
+    allowed = proxy.models_of(relay.key)
     for served in proxy.table.served.values():
         if allowed is None or served.name in allowed:
             yield served
