@@ -27,6 +27,7 @@ _DROPPED = HOP_BY_HOP | _OURS
 _DROPPED_OF_ANSWER = HOP_BY_HOP | {b"content-length", b"x-served-by"}
 _WITH_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
 """RFC 9110, 8.6: these say their length even where it is 0."""
+EVENTS = b"text/event-stream"
 MAX_HEAD_BYTES = 64 << 10
 MAX_HEADERS = 128
 
@@ -113,13 +114,24 @@ class Request(msgspec.Struct, frozen=True, dict=True):
         return self.version == "1.1"
 
 
-class AnswerHead(msgspec.Struct, frozen=True):
+class AnswerHead(msgspec.Struct, frozen=True, dict=True):
     """The head of a server's answer. length: of the body, where it is told."""
 
     status: int
     reason: bytes
     headers: Headers
     length: int | None = None
+
+    @cached_property
+    def is_events(self) -> bool:
+        """Does a stream of events follow?"""
+        kind = next((v for k, v in self.headers if k.lower() == b"content-type"), b"")
+        return kind.lower().startswith(EVENTS)
+
+    @cached_property
+    def lines(self) -> bytes:
+        """What of it a client gets."""
+        return b"".join([b"%b: %b\r\n" % pair for pair in passed_on(self.headers)])
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -239,11 +251,11 @@ def passed_on(headers: Headers) -> list[tuple[bytes, bytes]]:
 
 
 def answer_head(
-    status: int, headers: Iterable[tuple[bytes, bytes]], *, reason: bytes = b""
+    status: int, headers: Iterable[tuple[bytes, bytes]], *, reason: bytes = b"", lines: bytes = b""
 ) -> bytes:
-    """The head of an answer."""
+    """The head of an answer. lines: headers that are written already."""
     line = b"HTTP/1.1 %d %b\r\n" % (status, reason or REASONS.get(status, b"Unknown"))
-    return b"".join([line, *[b"%b: %b\r\n" % pair for pair in headers], b"\r\n"])
+    return b"".join([line, lines, *[b"%b: %b\r\n" % pair for pair in headers], b"\r\n"])
 
 
 def chunk(data: bytes) -> bytes:

@@ -9,9 +9,8 @@ import msgspec
 from llmctl import __version__
 from llmctl.core.state import State
 from llmctl.proxy.access import OURS, allowed_origin, is_preflight, preflight_headers
-from llmctl.proxy.answer import EVENTS
 from llmctl.proxy.dialect import Trouble
-from llmctl.proxy.head import Request
+from llmctl.proxy.head import EVENTS, Request
 
 if TYPE_CHECKING:
     from llmctl.proxy.metrics import Samples

@@ -169,11 +169,12 @@ class Relay(Course):
     def data(self, data: bytes) -> None:
         """More of its body."""
         sent = self.answer.body(data)
-        if sent and self.record.first is None:
-            self.record.saw(data, self._proxy.now())
+        is_first = self.record.first is None and bool(sent)
         if self._unsent:
             sent, self._unsent = self._unsent + sent, b""
         self._send(sent)
+        if is_first:
+            self.record.saw(data, self._proxy.now())
 
     def raw(self, data: bytes) -> None:
         """After a 101."""

@@ -92,7 +92,8 @@ class Upstream(asyncio.BufferedProtocol):
         this has returned."""
         self._receiver, self._keep = receiver, keep
         self.served += 1
-        self._reader = AnswerReader(is_head=is_head, may_switch=may_switch)
+        known = self._reader.known
+        self._reader = AnswerReader(is_head=is_head, may_switch=may_switch, known=known)
 
     def _more(self) -> None:
         """As much of the body as the connection takes now."""
