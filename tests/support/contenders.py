@@ -1,5 +1,6 @@
 """What is measured side by side: programs between the same clients and the same server."""
 
+import compileall
 import contextlib
 import os
 import pathlib
@@ -139,6 +140,7 @@ def llmctl(
 ) -> Program:
     """Our proxy before a box that never changes. tree: a checkout, to compare two."""
     port = free_port()
+    compileall.compile_dir(tree / "llmctl", quiet=1)  # as an installed program is
     argv = [sys.executable, str(ROOT / "tests/bench/proxy_runner.py"), str(port)]
     env = {**os.environ, "PYTHONPATH": str(tree)}
     log = work / name / "requests.jsonl"
