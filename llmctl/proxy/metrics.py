@@ -23,6 +23,7 @@ _HELP = {
     "llmctl_draft_tokens_total": "Tokens that were drafted, and those of them that were accepted.",
     "llmctl_switches_total": "Switches that the proxy made.",
     "llmctl_switch_seconds": "How long switches took until the model answered.",
+    "llmctl_restarts_total": "Servers that did not get on and were restarted.",
     "llmctl_requests_in_flight": "Requests that a model works on.",
     "llmctl_requests_waiting": "Requests that wait for a model.",
     "llmctl_model_ready": "1 where the model answers.",
@@ -67,6 +68,7 @@ class Metrics:
         self._tokens: defaultdict[Labels, float] = defaultdict(float)
         self._drafts: defaultdict[Labels, float] = defaultdict(float)
         self._switches: defaultdict[Labels, float] = defaultdict(float)
+        self._restarts: defaultdict[Labels, float] = defaultdict(float)
         self._histograms = {
             name: Histogram() for name in _HELP if name.endswith("_seconds")
         }  # fmt: skip
@@ -101,11 +103,16 @@ class Metrics:
         self._switches[("model", model), ("outcome", outcome)] += 1
         self._histograms["llmctl_switch_seconds"].add((("model", model),), seconds)
 
+    def restarted(self, model: str, *, why: str) -> None:
+        """A server is restarted: hung or stalled."""
+        self._restarts[("model", model), ("why", why)] += 1
+
     def text(self, gauges: Mapping[str, Samples]) -> bytes:
         """The page. gauges: what is true now, by name."""
         totals = {
             "llmctl_requests_total": self._requests, "llmctl_tokens_total": self._tokens,
             "llmctl_draft_tokens_total": self._drafts, "llmctl_switches_total": self._switches,
+            "llmctl_restarts_total": self._restarts,
         }  # fmt: skip
         lines: list[str] = []
         for name, text in _HELP.items():

@@ -22,6 +22,7 @@ from llmctl.proxy.request_log import RequestLog
 from llmctl.proxy.routing import Rules, Served, Table, route
 from llmctl.proxy.switchboard import Switchboard
 from llmctl.proxy.tasks import spawn
+from llmctl.proxy.watchdog import Watchdog
 
 TICK_S = 1.0
 IDLE_TIMEOUT_S = 120.0
@@ -44,6 +45,7 @@ class Proxy:
         self.clients: set[Client] = set()
         self.relays: dict[int, Relay] = {}
         self.board = Switchboard(keeper, self.relays, self.now, self.journal)
+        self._watchdog = Watchdog(self.board, self.relays)
         self._names = frozenset({f"{socket.gethostname().lower()}.local"})
         self.is_stopping = False
         self._handover = handover or Handover(None)
@@ -118,6 +120,7 @@ class Proxy:
         """Once a second."""
         self.board.tick()
         now = self.now()
+        self._watchdog.pulse(now)
         for relay in list(self.relays.values()):
             self._tell(relay)
             relay.look(now)

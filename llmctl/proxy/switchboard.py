@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from llmctl.core.proxy_settings import ProxySettings
 from llmctl.errors import LlmctlError
 from llmctl.proxy.dialect import Trouble
-from llmctl.proxy.hangs import Hangs
+from llmctl.proxy.hangs import Hangs, hung
 from llmctl.proxy.keeper import Keeper, Seen, resident
 from llmctl.proxy.loading import Loading
 from llmctl.proxy.parties import Told, Waiting
@@ -116,7 +116,7 @@ class Switchboard:
         for served in seen.served:
             if self._hangs.see(served, self._now()) >= self.settings.hang_timeout_s:
                 self._hangs.forget(served.name)
-                spawn(self._restart(served), name=f"restart {served.name}")
+                self.restart(served, hung(served.name, self.settings.hang_timeout))
         for name in seen.stopping:
             self._part(name)
 
@@ -132,14 +132,18 @@ class Switchboard:
         for request in self._under_way(name):
             request.lost("it was stopped")
 
-    async def _restart(self, served: Served) -> None:
-        """It hangs: what it works on is lost, what waits for it goes on waiting."""
-        limit = self.settings.hang_timeout
-        self._end_all(served.name, Trouble(
-            502, "hung", f"{served.name} has not answered for {limit} and is restarted.",
-        ))  # fmt: skip
+    def restart(self, served: Served, trouble: Trouble) -> None:
+        """It does not get on: what it works on is lost, what waits for it goes on waiting. Where a
+        switch to another model follows from that, it is the end of this one."""
+        self._told.restarting(served.name, trouble)
+        self._end_all(served.name, trouble)
+        if self.turns(self.queue_of(served)).switching in (None, served.name):
+            self.doubt(served)
+            spawn(self._restart(served.name), name=f"restart {served.name}")
+
+    async def _restart(self, name: str) -> None:
         try:
-            await asyncio.to_thread(self._keeper.restart, served.name)
+            await asyncio.to_thread(self._keeper.restart, name)
         except LlmctlError as error:
             self.problem = error.message
         self.wake()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from kit.waiting import eventually
 from server.proxy_site import ProxySite
-from support.asking import Reply, ask, get, question
+from support.asking import Reply, ask, get, question, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,3 +110,46 @@ def test_an_answer_of_another_model_is_never_passed_on(proxy: ProxySite) -> None
     for _ in range(5):
         assert works(proxy, "a")
         assert works(proxy, "b")
+
+
+def test_a_server_that_is_well_and_gets_nowhere_is_restarted_and_named(proxy: ProxySite) -> None:
+    proxy.configure(stall_timeout="2s", max_wait="100ms")
+    proxy.site.behave("a", "stalls=2")
+    proxy.site.llmctl("switch", "a")
+    pid = proxy.site.show("llm-a.service", "MainPID")
+    asked = asyncio.run(both(proxy, proxy.site))
+    for reply, is_stream in zip(asked, (True, False), strict=True):
+        assert reply.ended
+        assert reply.error == "llmctl_stalled"
+        assert reply.status == (200 if is_stream else 502)
+        assert "a has not got on with what it works on for 2s" in reply.body.decode()
+    eventually(lambda: proxy.site.show("llm-a.service", "MainPID") != pid, why="it is restarted")
+    assert works(proxy, "a")
+    counted = asyncio.run(get(proxy.port, "/metrics")).body.decode()
+    assert 'llmctl_restarts_total{model="a",why="stalled"} 1' in counted
+
+
+async def both(proxy: ProxySite, site: ManagerSite) -> list[Reply]:
+    """A stream and a plain answer of a server that stalls; the next one will not."""
+    made = [
+        asyncio.create_task(ask(proxy.port, question("a", "a few words", stream=stream)))
+        for stream in (True, False)
+    ]
+    await until(lambda: streams(proxy))
+    site.behave("a", "")
+    return list(await asyncio.gather(*made))
+
+
+async def streams(proxy: ProxySite) -> bool:
+    told = (await get(proxy.port, "/llmctl/status")).json
+    return "streaming" in [one["state"] for one in told["requests"]]
+
+
+def test_a_slow_server_that_gets_on_is_left_alone(proxy: ProxySite) -> None:
+    """Without a byte for thrice as long as nothing may move."""
+    proxy.configure(stall_timeout="2s")
+    proxy.site.behave("a", "pace=0.5")
+    words = " ".join(["word"] * 12)
+    reply = asyncio.run(ask(proxy.port, question("a", words)))
+    assert reply.is_whole
+    assert "llmctl_restarts_total{" not in asyncio.run(get(proxy.port, "/metrics")).body.decode()

@@ -90,6 +90,9 @@ class Deaf:
     def switched(self, model: str, seconds: float, *, why: str | None = None) -> None:
         pass
 
+    def restarting(self, model: str, trouble: Trouble) -> None:
+        pass
+
 
 class Scene:
     def __init__(self) -> None:
