@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from llmctl.core.proxy_settings import ProxySettings
-from llmctl.errors import LlmctlError
+from llmctl.errors import LlmctlError, TakenDownError
 from llmctl.proxy.dialect import Trouble
 from llmctl.proxy.hangs import Hangs, hung
 from llmctl.proxy.keeper import Keeper, Seen, resident
@@ -112,7 +112,9 @@ class Switchboard:
             if turns.switching is None:
                 ready, coming = seen.ready.get(queue), seen.coming.get(queue)
                 leaving = self._is_left(queue, seen)
-                self.act(queue, turns.observed(ready, coming, self._now(), leaving=leaving))
+                self.act(queue, turns.observed(
+                    ready, coming, self._now(), leaving=leaving, stopped=seen.stopped
+                ))  # fmt: skip
         for served in seen.served:
             if self._hangs.see(served, self._now()) >= self.settings.hang_timeout_s:
                 self._hangs.forget(served.name)
@@ -222,9 +224,7 @@ class Switchboard:
 
     def doubt(self, served: Served) -> None:
         """A model that was ready did not answer: it is not ready until it has been seen again."""
-        turns = self.turns(self.queue_of(served))
-        if turns.ready == served.name:
-            turns.ready, turns.coming = None, served.name
+        self.turns(self.queue_of(served)).doubt(served.name)
         self.wake()
 
     def tick(self) -> None:
@@ -283,12 +283,13 @@ class Switchboard:
             retry_after_s=int(RETRY_AFTER_S),
         )  # fmt: skip
         self._failures[model] = self._now(), trouble
-        ready = None
+        ready, stopped = None, (model,) if isinstance(error, TakenDownError) else ()
         try:
             seen = await asyncio.to_thread(self._keeper.look)
             self.table = Table.of(seen.served, seen.ready, seen.coming)
             ready = seen.ready.get(queue)
         except LlmctlError as blind:
             self.problem = blind.message
-        self.act(queue, self.turns(queue).failed(model, trouble, self._now(), ready=ready))
+        turns = self.turns(queue)
+        self.act(queue, turns.failed(model, trouble, self._now(), ready=ready, stopped=stopped))
         self.wake()

@@ -103,6 +103,40 @@ def test_a_switch_by_hand_lets_go_who_waits_for_it(proxy: ProxySite) -> None:
     assert begun.result().returncode == 0
 
 
+def test_an_off_is_not_undone_by_what_waited(proxy: ProxySite) -> None:
+    """A stream, a plain request, one for another model: each is told, and the GPU is free. What
+    comes later starts a model."""
+    proxy.configure(max_wait="1m")
+    proxy.site.behave("a", "stalls=0,slowstop=0.5")
+    proxy.site.llmctl("switch", "a")
+    eventually(lambda: proxy.queue()["ready"] == "a")
+    replies = asyncio.run(turned_off(proxy))
+    begun, plain, other = replies
+    assert begun.error == "llmctl_upstream_died"
+    for reply, model in ((plain, "a"), (other, "b")):
+        assert reply.error == "llmctl_stopped"
+        assert f"Type: llmctl switch {model}" in reply.body.decode()
+    assert plain.status == 503
+    assert plain.header("x-should-retry") == "false"
+    assert proxy.site.group() == (None, "stopped")
+    assert proxy.queue()["switches"] == 0
+    assert works(proxy, "b")
+
+
+async def turned_off(proxy: ProxySite) -> list[Reply]:
+    waits = [
+        asyncio.create_task(ask(proxy.port, question(model, "a few words", stream=stream)))
+        for model, stream in (("a", True), ("a", False), ("b", True))
+    ]
+
+    async def all_are_there() -> bool:
+        return len((await get(proxy.port, "/llmctl/status")).json["requests"]) == 4
+
+    await until(all_are_there)
+    await asyncio.to_thread(proxy.site.llmctl, "off")
+    return list(await asyncio.gather(*waits))
+
+
 def test_an_answer_of_another_model_is_never_passed_on(proxy: ProxySite) -> None:
     """The port is b's by now, though the proxy has not seen it yet."""
     assert works(proxy, "a")
