@@ -243,7 +243,7 @@ def test_a_request_without_an_answer_yet_waits_for_its_model_again(
         answer = pool.submit(plain, port, "a")
         eventually(lambda: told(port)["queues"]["gpu"]["in_flight"], why="it is under way")
         site.behave("a", "")
-        site.systemctl("stop", "llm-a.service")
+        site.systemctl("restart", "llm-a.service")  # a stop would mean it: test_proxy.py
         status, facts = answer.result(timeout=60)
     assert (status, facts["model"]) == (200, "a")
     assert [event.word for event in site.events()] == ["start", "stop", "start"]
