@@ -288,6 +288,7 @@ def test_a_broken_configuration_keeps_nobody_from_uninstalling() -> None:
 
 def told(problems: list[str] | None = None) -> bytes:
     return http(200, {"version": "0.1.0", "connections": 2, "problems": problems or [],
+                      "in_flight": 2, "waiting": 1,
                       "queues": {"gpu": {"in_flight": {"a": 2}, "waiting": ["b"]}}})  # fmt: skip
 
 
@@ -300,7 +301,7 @@ def test_status_tells_what_runs() -> None:
     assert [str(one) for one in seen.listen] == ["127.0.0.1:1234"]
     assert seen.problems == ("a.yaml: broken",)
     assert seen.told is not None
-    assert seen.told["connections"] == 2
+    assert (seen.told.connections, seen.told.in_flight, seen.told.waiting) == (2, 2, 1)
 
 
 def test_looking_does_not_start_it() -> None:
