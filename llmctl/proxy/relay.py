@@ -5,7 +5,8 @@ import itertools
 from typing import TYPE_CHECKING
 
 from llmctl.proxy.answer import Answer
-from llmctl.proxy.asked import Asked, asked
+from llmctl.proxy.aside import look
+from llmctl.proxy.asked import Asked
 from llmctl.proxy.delivery import NONE, Delivery
 from llmctl.proxy.dialect import OTHER, Trouble, endpoint_of
 from llmctl.proxy.head import AnswerHead, Headers, Request, forwarded
@@ -37,7 +38,7 @@ class Relay:
         self.record = Record(
             began=proxy.now(), endpoint=self.endpoint.name, path=self.path, peer=client.peer,
         )  # fmt: skip
-        self.asked = Asked()
+        self.asked, self.has_body = Asked(), request.has_body
         self.key: ApiKey | None = None
         self.served: Served | None = None
         self._body: Spool | None = None
@@ -74,9 +75,12 @@ class Relay:
 
     def serve(self) -> None:
         """It is whole, and it is its turn on the connection."""
-        if self._is_over or self._proxy.serve_own(self, self._request, self.path):
+        if not (self._is_over or self._proxy.serve_own(self, self._request, self.path)):
+            look(self._request, self.endpoint, self._body, self._understood)
+
+    def _understood(self, found: Asked | Trouble) -> None:
+        if self._is_over:
             return
-        found = asked(self._request, self.endpoint, self._body.whole() if self._body else b"")
         if isinstance(found, Trouble):
             self.refuse(found)
             return
@@ -102,11 +106,6 @@ class Relay:
         self._proxy.board.arrive(self, where, since=self._waits_since)
         if self.is_waiting and not self._is_over:
             self._send(self.answer.comment())  # a sign of life
-
-    @property
-    def has_body(self) -> bool:
-        """Does it have one?"""
-        return self._request.has_body
 
     @property
     def ends_with_client(self) -> bool:
