@@ -12,15 +12,16 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from llmctl.proxy.asked import Asked, Question, Reply, asked
+from llmctl.proxy.asked import Asked, asked
 from llmctl.proxy.dialect import OTHER, Endpoint, Trouble
 from llmctl.proxy.head import Request
+from llmctl.proxy.looker import Question, Reply
 from llmctl.proxy.spool import Spool
 from llmctl.proxy.tasks import log, spawn
 
 LARGE = 8 << 20
 """Bytes. A body of fewer takes 2 ms, and 30 ms where it is all brackets."""
-MODULE = "llmctl.proxy.asked"
+MODULE = "llmctl.proxy.looker"
 AT_ONCE = 2
 """Processes; further bodies wait for them."""
 TIMEOUT_S = 30.0

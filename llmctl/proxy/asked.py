@@ -1,12 +1,6 @@
-"""What a body asks for: the model, and whether the answer is to be streamed.
+"""What a body asks for: the model, and whether the answer is to be streamed."""
 
-python -m llmctl.proxy.asked QUESTION: the same of a body that is stdin (aside.py).
-"""
-
-import mmap
-import os
 import re
-import sys
 from typing import Any
 
 import msgspec
@@ -70,34 +64,3 @@ def _form(body: Any) -> Asked:
     """A field of a form (audio, images): forms are passed on as they are."""
     match = _BOUNDARY.search(body, 0, MOST_FORM)
     return Asked(match[1].decode(errors="replace").strip() if match else None)
-
-
-class Question(msgspec.Struct):
-    """What must be known of a request to understand its body."""
-
-    method: bytes
-    kind: bytes | None
-    is_other: bool
-
-
-class Reply(msgspec.Struct):
-    """One of both."""
-
-    asked: Asked | None = None
-    trouble: Trouble | None = None
-
-
-def main() -> None:
-    """Answer one question about the file that is stdin."""
-    question = msgspec.json.decode(sys.argv[1], type=Question)
-    endpoint = OTHER if question.is_other else Endpoint("any")
-    head = () if question.kind is None else ((b"content-type", question.kind),)
-    request = Request(question.method, b"/", b"", "1.1", head)
-    with mmap.mmap(0, 0, access=mmap.ACCESS_READ) as body:
-        found = asked(request, endpoint, body)
-    reply = Reply(trouble=found) if isinstance(found, Trouble) else Reply(asked=found)
-    os.write(1, msgspec.json.encode(reply))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""aside.py: large bodies are understood in another process, and as small ones are."""
+"""aside.py, looker.py: large bodies are understood in another process, and as small ones are."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from support.asking import ask, until
 from support.liar import Liar, proxied
 
 from llmctl.proxy import aside
-from llmctl.proxy.asked import Asked, Question, asked
+from llmctl.proxy.asked import Asked, asked
 from llmctl.proxy.dialect import OTHER, Endpoint, Trouble, endpoint_of
 from llmctl.proxy.head import Request
+from llmctl.proxy.looker import Question
 from llmctl.proxy.spool import Spool
 
 if TYPE_CHECKING:
