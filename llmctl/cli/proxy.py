@@ -50,6 +50,8 @@ def install(
     show_changes(box, done.changes)
     answer(f"the proxy listens on {', '.join(urls)}")
     _warn_of_linger(done.linger, done.user)
+    for problem in done.problems:
+        warn(problem)
 
 
 def _warn_of_linger(linger: bool, user: str) -> None:

@@ -9,6 +9,7 @@ from llmctl.core.unit import Owner, read_header
 from llmctl.engine.apply import Kind, file_change
 from llmctl.engine.box import Box
 from llmctl.engine.process import memory, uptime
+from llmctl.engine.proxy_path import hidden_builds
 from llmctl.engine.proxy_told import Told, told
 from llmctl.engine.proxy_told import port as port_of
 from llmctl.engine.proxy_units import is_installed, lenient, wanted
@@ -43,6 +44,7 @@ def proxy_status(box: Box, python: str) -> ProxyStatus:
     problems += more
     if not is_installed(box):
         return ProxyStatus(installed=False, state=STOPPED, files=files, problems=problems)
+    problems += tuple(hidden_builds(box))
     socket, service = box.systemd.status(UNITS)
     port = port_of(box)
     _, said = told(box, port) if service.is_running and port else (False, None)

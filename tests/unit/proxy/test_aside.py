@@ -15,11 +15,12 @@ from llmctl.proxy import aside
 from llmctl.proxy.asked import Asked, asked
 from llmctl.proxy.dialect import OTHER, Endpoint, Trouble, endpoint_of
 from llmctl.proxy.head import Request
-from llmctl.proxy.looker import Question
 from llmctl.proxy.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+
+    from llmctl.proxy.looker import Question
 
 JSON = b"application/json"
 CHAT = endpoint_of(b"/v1/chat/completions")
