@@ -78,6 +78,10 @@ class NothingRunsError(SwitchError):
     exit_status = 7
 
 
+class TakenDownError(NothingRunsError):
+    """The same, since somebody stopped the model while it was being started."""
+
+
 def sentence(text: str) -> str:
     """A message that others end in a full stop, or not, as a sentence."""
     return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -167,6 +167,11 @@ class Systemd:
         """Do not start units at boot."""
         self._call(*_SYSTEMCTL, "--quiet", "disable", "--", *units)
 
+    def search_path(self) -> tuple[str, ...]:
+        """The directories in which units find programs: PATH of the user manager."""
+        told = self._call(*_SYSTEMCTL, "show-environment").stdout
+        return tuple(dict(_pairs(told)).get("PATH", "").split(":"))
+
     def lingers(self, user: str) -> bool:
         """The user manager runs without a login: loginctl's mark, which needs no bus to read."""
         return self._host.stat(f"/var/lib/systemd/linger/{user}") is not None

@@ -50,6 +50,8 @@ def install(
     show_changes(box, done.changes)
     answer(f"the proxy listens on {', '.join(urls)}")
     _warn_of_linger(done.linger, done.user)
+    for problem in done.problems:
+        warn(problem)
 
 
 def _warn_of_linger(linger: bool, user: str) -> None:
@@ -83,27 +85,24 @@ def _lines(seen: ProxyStatus) -> list[str]:
     if seen.pid:
         lines.append(f"process: {seen.pid}, up {duration(seen.uptime_s)}, {gib(seen.memory_bytes)}")
     if seen.told is not None:
-        at_work, waiting = in_flight(seen.told)
+        one = seen.told
         lines.append(
-            f"clients: {seen.told['connections']} connections, {at_work} requests under way, "
-            f"{waiting} waiting"
+            f"clients: {counted(one.connections, 'connection')}, "
+            f"{counted(one.in_flight, 'request')} under way, {one.waiting} waiting"
         )
     odd = [f"{unit} is {word}" for unit, word in seen.files.items() if word != "current"]
     lines += [f"units:   {', '.join(odd)}: llmctl apply"] if odd else []
     return lines + ([] if seen.enabled else ["at boot: no; llmctl proxy install"])
 
 
-def in_flight(told: dict[str, Any]) -> tuple[int, int]:
-    """Requests under way, and requests that wait."""
-    queues = told["queues"].values()
-    at_work = sum(sum(one["in_flight"].values()) for one in queues)
-    return at_work, sum(len(one["waiting"]) for one in queues)
+def counted(number: int, what: str) -> str:
+    """1 connection, 2 connections."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def facts(seen: ProxyStatus) -> dict[str, Any]:
     """The JSON shape of `proxy status`; docs/reference/json.md holds it."""
-    at_work, waiting = in_flight(seen.told) if seen.told else (None, None)
-    told = seen.told or {}
+    told = seen.told
     return {
         "installed": seen.installed,
         "state": seen.state,
@@ -114,10 +113,10 @@ def facts(seen: ProxyStatus) -> dict[str, Any]:
         "pid": seen.pid or None,
         "uptime_s": seen.uptime_s and round(seen.uptime_s, 1),
         "memory_bytes": seen.memory_bytes,
-        "version": told.get("version"),
-        "connections": told.get("connections"),
-        "in_flight": at_work,
-        "waiting": waiting,
+        "version": told and told.version,
+        "connections": told and told.connections,
+        "in_flight": told and told.in_flight,
+        "waiting": told and told.waiting,
         "problems": list(seen.problems),
     }
 

@@ -86,6 +86,16 @@ class ProxySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             examples=["1m"],
         ),
     ] = "30s"
+    stall_timeout: Annotated[
+        Duration,
+        Meta(
+            title=_TIME,
+            description="How long a server that has work may get nowhere (no prompt read, no token "
+            "written) before it is restarted. A batch of a prompt, or an image, must be done by "
+            "then.",
+            examples=["30m"],
+        ),
+    ] = "10m"
     max_body: Annotated[
         str | int,
         Meta(
@@ -182,6 +192,11 @@ class ProxySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     def hang_timeout_s(self) -> float:
         """hang_timeout."""
         return seconds(self.hang_timeout)
+
+    @property
+    def stall_timeout_s(self) -> float:
+        """stall_timeout."""
+        return seconds(self.stall_timeout)
 
 
 Complaint = tuple[tuple[str | int, ...], str]

@@ -13,6 +13,7 @@ from llmctl.engine.apply import Change, Kind, carry_out, file_change
 from llmctl.engine.box import Box
 from llmctl.engine.clock import Clock
 from llmctl.engine.ports import holders
+from llmctl.engine.proxy_path import hidden_builds
 from llmctl.engine.proxy_units import is_installed, lenient, wanted
 from llmctl.errors import HostError
 
@@ -21,12 +22,14 @@ _POLL_S = 0.05
 
 
 class Installed(msgspec.Struct, frozen=True):
-    """What installing did. linger: the user manager runs without a login."""
+    """What installing did. linger: the user manager runs without a login. problems: what will not
+    work."""
 
     changes: tuple[Change, ...]
     listen: tuple[Address, ...]
     linger: bool
     user: str
+    problems: tuple[str, ...] = ()
 
 
 def install(
@@ -49,7 +52,9 @@ def install(
             raise _not_up(box, unit)
     user = box.host.environ().get("USER", "$USER")
     listen = listened(box.store.unit_text(SOCKET))
-    return Installed(changes, listen, box.systemd.lingers(user), user)
+    return Installed(
+        changes, listen, box.systemd.lingers(user), user, tuple(hidden_builds(box))
+    )  # fmt: skip
 
 
 def follow(box: Box, changes: Sequence[Change], *, clock: Clock) -> None:
@@ -112,14 +117,6 @@ def _not_up(box: Box, unit: str) -> HostError:
     return HostError(
         f"{unit} does not start: {told}", hint=f"Type: journalctl --user -u {unit} -n 50"
     )
-
-
-def loopback_port(box: Box) -> int | None:
-    """The port where this box's 127.0.0.1 leads to the proxy; None: there is none."""
-    for address in listened(box.store.unit_text(SOCKET)):
-        if address.host in ("127.0.0.1", "0.0.0.0"):  # noqa: S104  # no binding
-            return address.port
-    return None
 
 
 class Removed(msgspec.Struct, frozen=True):

@@ -1,7 +1,5 @@
 """The proxy at one moment: its units, its process, and what it says of itself."""
 
-from typing import Any
-
 import msgspec
 
 from llmctl.core.listening import Address
@@ -11,10 +9,11 @@ from llmctl.core.unit import Owner, read_header
 from llmctl.engine.apply import Kind, file_change
 from llmctl.engine.box import Box
 from llmctl.engine.process import memory, uptime
-from llmctl.engine.proxy_setup import loopback_port
+from llmctl.engine.proxy_path import hidden_builds
+from llmctl.engine.proxy_told import Told, told
+from llmctl.engine.proxy_told import port as port_of
 from llmctl.engine.proxy_units import is_installed, lenient, wanted
 from llmctl.errors import ProfileError
-from llmctl.health import get
 
 RUNNING, LISTENING, STOPPED, FAILED = "running", "listening", "stopped", "failed"
 """Of the proxy: it runs; its socket waits for the first client; neither; one of them failed."""
@@ -34,7 +33,7 @@ class ProxyStatus(msgspec.Struct, frozen=True):
     pid: int = 0
     uptime_s: float | None = None
     memory_bytes: int | None = None
-    told: dict[str, Any] | None = None
+    told: Told | None = None
     problems: tuple[str, ...] = ()
 
 
@@ -45,16 +44,16 @@ def proxy_status(box: Box, python: str) -> ProxyStatus:
     problems += more
     if not is_installed(box):
         return ProxyStatus(installed=False, state=STOPPED, files=files, problems=problems)
+    problems += tuple(hidden_builds(box))
     socket, service = box.systemd.status(UNITS)
-    port = loopback_port(box)
-    told = _told(box, port) if service.is_running and port else None
-    said = tuple((told or {}).get("problems") or ())
+    port = port_of(box)
+    _, said = told(box, port) if service.is_running and port else (False, None)
     return ProxyStatus(
         installed=True, state=_state(socket, service), files=files,
         listen=listened(box.store.unit_text(SOCKET)), enabled=socket.enabled,
         linger=box.systemd.lingers(box.host.environ().get("USER", "")), pid=service.pid,
-        uptime_s=uptime(box, service.pid), memory_bytes=memory(box, service), told=told,
-        problems=tuple(dict.fromkeys((*problems, *said))),
+        uptime_s=uptime(box, service.pid), memory_bytes=memory(box, service), told=said,
+        problems=tuple(dict.fromkeys((*problems, *(said.all_problems if said else ())))),
     )  # fmt: skip
 
 
@@ -79,12 +78,3 @@ def _state(socket: UnitStatus, service: UnitStatus) -> str:
     if service.is_up:
         return RUNNING
     return LISTENING if socket.is_up else STOPPED
-
-
-def _told(box: Box, port: int) -> dict[str, Any] | None:
-    status, body = get(box.host, port, "/llmctl/status")
-    try:
-        found = msgspec.json.decode(body) if status == 200 else None
-    except msgspec.DecodeError:
-        return None
-    return found if isinstance(found, dict) else None

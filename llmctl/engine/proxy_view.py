@@ -1,18 +1,14 @@
 """What `llmctl status` tells of the proxy: where it is installed, it is asked."""
 
 import contextlib
-import re
 from typing import Any
 
 import msgspec
 
 from llmctl.core.state import State
 from llmctl.engine.box import Box
-from llmctl.health import get
-
-SOCKET = "llmctl-proxy.socket"
-TIMEOUT_S = 1.0
-_LISTENS = re.compile(r"^ListenStream=(?:(127\.[0-9.]+|0\.0\.0\.0|\[::1?\]):)?(\d+)$", re.MULTILINE)
+from llmctl.engine.proxy_told import TIMEOUT_S, told
+from llmctl.engine.proxy_told import port as port_of
 
 
 class ProxyView(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,41 +25,20 @@ class ProxyView(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...] = ()
 
 
-class _Queue(msgspec.Struct):
-    switching: str | None = None
-
-
-class _Told(msgspec.Struct):
-    """/llmctl/status, as far as it matters here."""
-
-    in_flight: int
-    waiting: int
-    connections: int
-    queues: dict[str, _Queue] = {}
-    problem: str | None = None
-    problems: tuple[str, ...] = ()
-
-
 def proxy_view(box: Box) -> ProxyView | None:
     """How the proxy is; None: it is not installed, or not where this machine can ask it."""
-    found = _LISTENS.search(box.store.unit_text(SOCKET) or "")
-    if found is None:
+    port = port_of(box)
+    if port is None:
         return None
-    port = int(found[2])
     url = f"http://127.0.0.1:{port}"
-    status, body = get(box.host, port, "/llmctl/status", timeout=TIMEOUT_S)
-    try:
-        told = msgspec.json.decode(body, type=_Told) if status == 200 else None
-    except msgspec.DecodeError:
-        told = None
-    if told is None:
-        listens = status is not None or _listens(box, port)
+    has_answered, said = told(box, port)
+    if said is None:
+        listens = has_answered or _listens(box, port)
         return ProxyView(state=State.FAILED if listens else State.STOPPED, url=url)
-    problem = (told.problem,) if told.problem else ()
     return ProxyView(
-        state=State.READY, url=url, in_flight=told.in_flight, waiting=told.waiting,
-        switching=tuple(q.switching for q in told.queues.values() if q.switching),
-        connections=told.connections, problems=(*problem, *told.problems),
+        state=State.READY, url=url, in_flight=said.in_flight, waiting=said.waiting,
+        switching=tuple(one.switching for one in said.queues.values() if one.switching),
+        connections=said.connections, problems=said.all_problems,
     )  # fmt: skip
 
 

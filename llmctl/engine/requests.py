@@ -15,12 +15,17 @@ _PIECE = 256 << 10
 
 def last_requests(box: Box, *, lines: int) -> list[dict[str, Any]]:
     """The last entries, oldest first; from the older files too, where the newest has too few."""
+    newest = _tail(box, box.store.request_log, lines)
+    return _older(box, lines - len(newest)) + newest
+
+
+def _older(box: Box, lines: int) -> list[dict[str, Any]]:
+    """The last entries of the older files."""
     found: list[dict[str, Any]] = []
-    for number in range(OLDEST + 1):
+    for number in range(1, OLDEST + 1):
         if len(found) >= lines:
             break
-        path = box.store.request_log + (f".{number}" if number else "")
-        found = _tail(box, path, lines - len(found)) + found
+        found = _tail(box, f"{box.store.request_log}.{number}", lines - len(found)) + found
     return found
 
 
@@ -53,8 +58,10 @@ def parsed(line: bytes | str) -> dict[str, Any] | None:
 
 
 def follow_requests(box: Box, *, lines: int) -> Iterator[dict[str, Any]]:
-    """The last entries, and those to come; a file that is moved away is left for its successor."""
+    """The last entries, from the older files too, and those to come; a file that is moved away is
+    left for its successor."""
     path = box.store.request_log
+    yield from _older(box, lines - len(_tail(box, path, lines)))
     argv = ("tail", f"--lines={lines}", "--follow=name", "--retry", "--quiet", "--", path)
     for line in box.host.lines(argv):
         if (one := parsed(line)) is not None:

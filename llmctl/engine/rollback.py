@@ -12,7 +12,14 @@ from llmctl.core.verdict import Gone, Outcome, Ready
 from llmctl.core.words import profile_of
 from llmctl.engine.failure import Failure, failure
 from llmctl.engine.wait import in_charge
-from llmctl.errors import HostError, NothingRunsError, ProfileError, SwitchError, sentence
+from llmctl.errors import (
+    HostError,
+    NothingRunsError,
+    ProfileError,
+    SwitchError,
+    TakenDownError,
+    sentence,
+)
 
 if TYPE_CHECKING:
     from llmctl.engine.switch import Switch
@@ -38,7 +45,7 @@ class Rollback:
         why = self._why(outcome)
         if isinstance(outcome, Gone) and not outcome.by_itself:
             # Somebody stopped it. Starting the earlier model now would overrule them.
-            return why.error(NothingRunsError, f"{self._name} is not running: {why.what}.")
+            return why.error(TakenDownError, f"{self._name} is not running: {why.what}.")
         if not self._switch.options.rollback:
             return why.error(NothingRunsError, f"{self._name} is not ready: {why.what}.")
         return self._go_back(why)

@@ -11,9 +11,8 @@ from pathlib import Path
 from llmctl.errors import HostError, NoAnswerError
 from llmctl.host.base import Connection, Entry, Result
 
-# A non-interactive shell (cron, ssh HOST CMD) often lacks these.
-_MORE_PATH = ("~/.local/bin", "/usr/local/bin", "/usr/bin", "/bin")
-
+MORE_PATH = ("~/.local/bin", "/usr/local/bin", "/usr/bin", "/bin")
+"""Looked at after PATH, where a non-interactive shell (cron, ssh HOST CMD) often lacks these."""
 
 KILL_TIMEOUT_S = 1.0
 """How long a killed program may take to be gone."""
@@ -153,7 +152,7 @@ class LocalHost:
         if program.startswith("~/"):
             program = home + program[1:]
         folders = self._environ.get("PATH", "").split(os.pathsep)
-        more = [folder.replace("~", home, 1) for folder in _MORE_PATH]
+        more = [folder.replace("~", home, 1) for folder in MORE_PATH]
         candidates = [program] if "/" in program else [f"{one}/{program}" for one in folders + more]
         found = (one for one in candidates if Path(one).is_file() and os.access(one, os.X_OK))
         first = next(found, None)

@@ -22,6 +22,7 @@ from llmctl.proxy.keys import ApiKey, Keyring, secret_of
 OPEN = frozenset({b"/health", b"/v1/health"})
 """Needs no key, as with llama-server: whoever watches over a service has none."""
 OURS = b"/llmctl/"
+WRONG_KEY = "invalid_api_key"
 _WATCHED = frozenset({b"slots", b"tools", b"cors-proxy"})
 _CHANGED = frozenset({b"props", b"lora-adapters", b"load", b"unload"})
 _IP = re.compile(r"(?:\d{1,3}\.){3}\d{1,3}|\[[0-9a-fA-F:.%]+\]")
@@ -117,7 +118,7 @@ def _unauthorized(keys: Keyring, *, has_secret: bool) -> Trouble:
     if not keys.keys:
         return Trouble(503, "keys_unreadable", "The API keys cannot be read, so nobody is let in.")
     if has_secret:
-        return Trouble(401, "invalid_api_key", "This API key is not known here.")
+        return Trouble(401, WRONG_KEY, "This API key is not known here.")
     return Trouble(401, "no_api_key", "An API key is needed: Authorization: Bearer KEY.")
 
 

@@ -99,6 +99,8 @@ class Answer:
         headers = [(b"Content-Type", b"application/json")]
         if trouble.retry_after_s is not None:
             headers.append((b"Retry-After", b"%d" % trouble.retry_after_s))
+        if trouble.is_final:  # the official SDKs ask again by themselves, unless this says no
+            headers.append((b"X-Should-Retry", b"false"))
         if trouble.status == 401:
             headers.append((b"WWW-Authenticate", b'Bearer realm="llmctl", Basic realm="llmctl"'))
         return self.page(trouble.status, error_body(self._endpoint.dialect, trouble), headers)

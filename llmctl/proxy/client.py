@@ -11,9 +11,10 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from llmctl.proxy.again import Again
-from llmctl.proxy.dialect import Dialect, Trouble, endpoint_of, error_body
-from llmctl.proxy.head import Request, answer_head
+from llmctl.proxy.dialect import Trouble
+from llmctl.proxy.head import Request
 from llmctl.proxy.patience import Patience
+from llmctl.proxy.refusals import refusal
 from llmctl.proxy.request_reader import RequestReader
 from llmctl.proxy.sockets import send_at_once, watch
 
@@ -174,13 +175,8 @@ class Client(asyncio.Protocol):
         if self._reading is not None:
             self._reading.refuse(trouble)
             return
-        dialect = endpoint_of(request.path).dialect if request else Dialect.OPENAI
-        body = error_body(dialect, trouble)
-        head = answer_head(trouble.status, [
-            (b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(body)),
-            (b"Connection", b"close"),
-        ])  # fmt: skip
-        self.send(head if request and request.method == b"HEAD" else head + body)
+        began = self._patience.began_at
+        self.send(refusal(self._proxy, trouble, request, peer=self.peer, began=began))
         self._linger()
 
     # What relays do

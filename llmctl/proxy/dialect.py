@@ -31,12 +31,13 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 class Trouble(msgspec.Struct, frozen=True):
     """An error of ours. kind: the rest of its type after `llmctl_`. retry_after_s: when to come
-    back."""
+    back. is_final: do not, unless a person says so."""
 
     status: int
     kind: str
     message: str
     retry_after_s: int | None = None
+    is_final: bool = False
 
 
 _CHAT = Endpoint("chat")

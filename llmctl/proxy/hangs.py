@@ -8,6 +8,7 @@ something. Restarted and crashed servers have another process and are not meant.
 import msgspec
 
 from llmctl.core.state import State
+from llmctl.proxy.dialect import Trouble
 from llmctl.proxy.routing import Served
 
 
@@ -31,3 +32,16 @@ class Hangs(msgspec.Struct):
         """It is being restarted."""
         self.ready.pop(name, None)
         self.silent_since.pop(name, None)
+
+
+def hung(name: str, limit: str) -> Trouble:
+    """What its clients are told."""
+    return Trouble(502, "hung", f"{name} has not answered for {limit} and is restarted.")
+
+
+def stalled(name: str, limit: str) -> Trouble:
+    """The same for one that answers, and does not get on (stalls.py)."""
+    return Trouble(
+        502, "stalled",
+        f"{name} has not got on with what it works on for {limit} and is restarted.",
+    )  # fmt: skip

@@ -11,8 +11,10 @@ from llmctl.proxy.broadcast import Events
 from llmctl.proxy.metrics import Metrics
 from llmctl.proxy.record import MOST_NAME, Record, entry
 from llmctl.proxy.request_log import RequestLog
+from llmctl.proxy.tasks import log
 
 if TYPE_CHECKING:
+    from llmctl.proxy.dialect import Trouble
     from llmctl.proxy.loading import Loading
 
 _ENCODER = msgspec.json.Encoder()
@@ -89,6 +91,12 @@ class Journal:
         self.metrics.switched(model, seconds, outcome=outcome)
         told = {"model": model, "state": outcome, "total_s": round(seconds, 3), "why": why}
         self.events.tell("switch", told)
+
+    def restarting(self, model: str, trouble: "Trouble") -> None:
+        """A server does not get on, and is restarted."""
+        log(trouble.message)
+        self.metrics.restarted(model, why=trouble.kind)
+        self.events.tell("model", {"model": model, "state": "restarting", "why": trouble.kind})
 
     def look(self, states: Mapping[str, str], loading: Mapping[str, "Loading"]) -> None:
         """Once a second: models whose state has changed, and how far those are that load."""

@@ -46,6 +46,12 @@ class Seen(msgspec.Struct, frozen=True):
     problems: tuple[str, ...] = ()
     keys: Keyring | None = None
 
+    @property
+    def stopped(self) -> frozenset[str]:
+        """Profiles that do not run, and did not fail."""
+        still = (one.name for one in self.served if one.state is State.STOPPED)
+        return frozenset(still) - self.stopping
+
 
 class Keeper(Protocol):
     """Knows the box."""
@@ -155,8 +161,9 @@ def _queues(
 
 
 def _is_stopping(one: Instance) -> bool:
-    """Told to stop, by hand or for another model, with its process still there."""
-    return one.state is State.STOPPED and one.pid != 0
+    """Told to stop, by hand or for another model, and not gone yet: systemd does not name units
+    that plainly are."""
+    return one.state is State.STOPPED
 
 
 def _served(box: Box, name: str, instance: Instance | None) -> Served:

@@ -6,7 +6,7 @@ outcomes, and nothing that a client sends.
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from llmctl.proxy.record import Record
 
@@ -23,6 +23,7 @@ _HELP = {
     "llmctl_draft_tokens_total": "Tokens that were drafted, and those of them that were accepted.",
     "llmctl_switches_total": "Switches that the proxy made.",
     "llmctl_switch_seconds": "How long switches took until the model answered.",
+    "llmctl_restarts_total": "Servers that did not get on and were restarted.",
     "llmctl_requests_in_flight": "Requests that a model works on.",
     "llmctl_requests_waiting": "Requests that wait for a model.",
     "llmctl_model_ready": "1 where the model answers.",
@@ -45,9 +46,11 @@ class Histogram:
         self._counts[labels][bisect_left(SECONDS, seconds)] += 1
         self._sums[labels] += seconds
 
-    def lines(self, name: str) -> Iterable[str]:
-        """Its samples; buckets are cumulative."""
+    def lines(self, name: str, models: Collection[str] | None) -> Iterable[str]:
+        """Its samples; buckets are cumulative. models: see Metrics.text."""
         for labels, counts in self._counts.items():
+            if not _is_told(labels, models):
+                continue
             total = 0
             for bound, count in zip(_BOUNDS, counts, strict=True):
                 total += count
@@ -67,6 +70,7 @@ class Metrics:
         self._tokens: defaultdict[Labels, float] = defaultdict(float)
         self._drafts: defaultdict[Labels, float] = defaultdict(float)
         self._switches: defaultdict[Labels, float] = defaultdict(float)
+        self._restarts: defaultdict[Labels, float] = defaultdict(float)
         self._histograms = {
             name: Histogram() for name in _HELP if name.endswith("_seconds")
         }  # fmt: skip
@@ -101,21 +105,29 @@ class Metrics:
         self._switches[("model", model), ("outcome", outcome)] += 1
         self._histograms["llmctl_switch_seconds"].add((("model", model),), seconds)
 
-    def text(self, gauges: Mapping[str, Samples]) -> bytes:
-        """The page. gauges: what is true now, by name."""
+    def restarted(self, model: str, *, why: str) -> None:
+        """A server is restarted: hung or stalled."""
+        self._restarts[("model", model), ("why", why)] += 1
+
+    def text(self, gauges: Mapping[str, Samples], models: Collection[str] | None = None) -> bytes:
+        """The page. gauges: what is true now, by name. models: those of which it may tell."""
         totals = {
             "llmctl_requests_total": self._requests, "llmctl_tokens_total": self._tokens,
             "llmctl_draft_tokens_total": self._drafts, "llmctl_switches_total": self._switches,
+            "llmctl_restarts_total": self._restarts,
         }  # fmt: skip
         lines: list[str] = []
         for name, text in _HELP.items():
             kind = _kind(name)
             lines += (f"# HELP {name} {text}", f"# TYPE {name} {kind}")
             if kind == "histogram":
-                lines += self._histograms[name].lines(name)
+                lines += self._histograms[name].lines(name, models)
             else:
                 found = totals.get(name) or gauges.get(name, {})
-                lines += (sample(name, labels, value) for labels, value in found.items())
+                lines += (
+                    sample(name, labels, value)
+                    for labels, value in found.items() if _is_told(labels, models)
+                )  # fmt: skip
         return ("\n".join(lines) + "\n").encode()
 
 
@@ -123,6 +135,12 @@ def _kind(name: str) -> str:
     if name.endswith("_seconds"):
         return "histogram"
     return "counter" if name.endswith("_total") else "gauge"
+
+
+def _is_told(labels: Labels, models: Collection[str] | None) -> bool:
+    """Does it speak of no model, or of one of these? None: of whichever."""
+    model = dict(labels).get("model")
+    return models is None or not model or model in models
 
 
 def sample(name: str, labels: Labels, value: float) -> str:

@@ -142,7 +142,8 @@ def _entries(proxy: "Proxy", served: "Served") -> list[dict[str, Any]]:
 
 
 def _metrics(proxy: "Proxy", relay: "Relay", _: Request) -> None:
-    relay.page(200, proxy.journal.metrics.text(_gauges(proxy)), kind=PROMETHEUS)
+    text = proxy.journal.metrics.text(_gauges(proxy), proxy.models_of(relay.key))
+    relay.page(200, text, kind=PROMETHEUS)
 
 
 def _gauges(proxy: "Proxy") -> dict[str, "Samples"]:

@@ -36,3 +36,7 @@ class Told(Protocol):
     def switched(self, model: str, seconds: float, *, why: str | None = None) -> None:
         """It has ended. why: it failed."""
         ...
+
+    def restarting(self, model: str, trouble: Trouble) -> None:
+        """A server does not get on; what is told to whom it worked for."""
+        ...

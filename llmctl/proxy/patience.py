@@ -14,10 +14,10 @@ LINGER_QUIET_S = 5.0
 
 
 class Patience:
-    """The times of one connection; all are the caller's."""
+    """The times of one connection; all are the caller's. began_at: when a request began to come."""
 
     def __init__(self, now: float) -> None:
-        self._heard = self._began = now
+        self._heard = self.began_at = now
         self._full: float | None = None
         self._lingers: float | None = None
 
@@ -27,7 +27,7 @@ class Patience:
 
     def began(self, now: float) -> None:
         """The first byte of a request has come."""
-        self._began = now
+        self.began_at = now
 
     def full(self, now: float) -> None:
         """The client does not take what is written."""
@@ -44,9 +44,9 @@ class Patience:
     def is_slow(self, now: float, *, nbytes: int | None) -> bool:
         """Is it too slow in sending? nbytes: of its body that came; None: it still sends a head."""
         if nbytes is None:
-            return now - self._began > HEAD_TIMEOUT_S
+            return now - self.began_at > HEAD_TIMEOUT_S
         allowed = BODY_TIMEOUT_S + nbytes / LEAST_BYTES_PER_S
-        return now - self._heard > BODY_TIMEOUT_S or now - self._began > allowed
+        return now - self._heard > BODY_TIMEOUT_S or now - self.began_at > allowed
 
     def is_stalled(self, now: float) -> bool:
         """Has it taken nothing for too long?"""

@@ -71,9 +71,7 @@ class Pool:
     async def _identify(self, upstream: Upstream) -> str | None:
         """Who answers on this connection? None: the right one."""
         listener = Listener()
-        secret = f"Authorization: Bearer {self.key}\r\n" if self.key else ""
-        head = f"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n{secret}\r\n"
-        upstream.send(head.encode(), None, listener, is_head=False, keep=True)
+        upstream.send(self.get("/v1/models"), None, listener, keep=True)
         status, body = await listener.heard
         if status == 0:
             return body.decode()
@@ -84,6 +82,11 @@ class Pool:
         except (msgspec.DecodeError, KeyError, IndexError, TypeError):
             return "it does not say who it is"
         return None if alias == self.alias else f"port {self.port} is {alias}'s now"
+
+    def get(self, path: str) -> bytes:
+        """A question of our own."""
+        secret = f"Authorization: Bearer {self.key}\r\n" if self.key else ""
+        return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n{secret}\r\n".encode()
 
     def released(self, upstream: Upstream) -> None:
         """See Releases."""

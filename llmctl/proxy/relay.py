@@ -1,7 +1,8 @@
 """One request from its head to its end: what Answer says goes to the client, what the Switchboard
 says opens the way to a server (Delivery)."""
 
-from llmctl.proxy.asked import Asked, asked
+from llmctl.proxy.aside import look
+from llmctl.proxy.asked import Asked
 from llmctl.proxy.course import Course
 from llmctl.proxy.delivery import NONE, Delivery
 from llmctl.proxy.dialect import OTHER, Trouble
@@ -47,9 +48,12 @@ class Relay(Course):
         if self._is_over:
             return
         may_be_own = self.endpoint is OTHER or self.request.method != b"POST"
-        if may_be_own and self._proxy.serve_own(self, self.request, self.path):
+        if not (may_be_own and self._proxy.serve_own(self, self.request, self.path)):
+            look(self.request, self.endpoint, self._body, self._understood)
+
+    def _understood(self, found: Asked | Trouble) -> None:
+        if self._is_over:
             return
-        found = asked(self.request, self.endpoint, self._body.whole() if self._body else b"")
         if isinstance(found, Trouble):
             self.refuse(found)
             return

@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Iterable
 
 from llmctl.core.proxy_settings import ProxySettings
-from llmctl.proxy.access import Connection, Policy, admitted, cors_headers
+from llmctl.proxy.access import WRONG_KEY, Connection, Policy, admitted, cors_headers
 from llmctl.proxy.again import Again
 from llmctl.proxy.client import Client
 from llmctl.proxy.dialect import Trouble
 from llmctl.proxy.doors import Doors
+from llmctl.proxy.guesses import KIND as GUESSING
+from llmctl.proxy.guesses import Guesses
 from llmctl.proxy.handover import MOST_AT_ONCE, Handover
 from llmctl.proxy.head import Headers, Request
 from llmctl.proxy.journal import Journal
@@ -19,11 +21,13 @@ from llmctl.proxy.keeper import Keeper
 from llmctl.proxy.keys import ApiKey
 from llmctl.proxy.loading import loading_event
 from llmctl.proxy.pages import own_page, states
+from llmctl.proxy.record import Record
 from llmctl.proxy.relay import Relay
 from llmctl.proxy.request_log import RequestLog
 from llmctl.proxy.routing import Rules, Served, Table, route
 from llmctl.proxy.switchboard import Switchboard
 from llmctl.proxy.tasks import spawn
+from llmctl.proxy.watchdog import Watchdog
 
 TICK_S = 1.0
 IDLE_TIMEOUT_S = 120.0
@@ -46,6 +50,8 @@ class Proxy:
         self.clients: set[Client] = set()
         self.relays: dict[int, Relay] = {}
         self.board = Switchboard(keeper, self.relays, self.now, self.journal)
+        self._guesses = Guesses()
+        self._watchdog = Watchdog(self.board, self.relays)
         self._names = frozenset({f"{socket.gethostname().lower()}.local"})
         self.is_stopping = False
         self._handover = handover or Handover(None)
@@ -75,15 +81,19 @@ class Proxy:
             return
         if relay.is_watching:
             self.journal.events.remove(relay)
-        is_logged = self.settings.request_log
-        self.journal.ended(relay.ticket, relay.record, is_logged=is_logged)
+        self.note(relay.ticket, relay.record)
+
+    def note(self, ticket: int, record: Record) -> None:
+        """Write down what has ended. Who guesses keys does not fill the log."""
+        is_logged = self.settings.request_log and record.outcome != GUESSING
+        self.journal.ended(ticket, record, is_logged=is_logged)
 
     def admits(self, relay: Relay, client: Client, request: Request) -> Trouble | None:
         """May this client ask that?"""
         at = Connection(client.peer, client.here)
         caller = admitted(request, relay.path, at, self.policy)
         if isinstance(caller, Trouble):
-            return caller
+            return self._guessed(relay, client) or caller if caller.kind == WRONG_KEY else caller
         if caller.key is not None:
             relay.key, relay.record.key = caller.key, caller.key.name
         return None
@@ -96,6 +106,13 @@ class Proxy:
         if not is_same or known.is_known is not board.is_known:
             self._policy = Policy(board.settings, board.keys, self._names, board.is_known)
         return self._policy
+
+    def _guessed(self, relay: Relay, client: Client) -> Trouble | None:
+        """A wrong key: is it one too many?"""
+        trouble = self._guesses.wrong(client.peer, self.now())
+        if trouble is not None:
+            relay.answer.closes = True
+        return trouble
 
     def headers_for(self, request: Request) -> Headers:
         """Headers for every answer to this client."""
@@ -131,6 +148,7 @@ class Proxy:
         """Once a second."""
         self.board.tick()
         now = self.now()
+        self._watchdog.pulse(now)
         for relay in list(self.relays.values()):
             self._tell(relay)
             relay.look(now)

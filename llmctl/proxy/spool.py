@@ -48,6 +48,11 @@ class Spool:
                 _write(self._file, piece)
             self._pieces = []
 
+    @property
+    def descriptor(self) -> int | None:
+        """Of the file; None: it is in memory, or closed."""
+        return self._file.fileno() if self._file is not None else None
+
     def whole(self) -> "bytes | mmap.mmap":
         """All of it, to be parsed: bytes, or the file's pages."""
         if self._file is not None:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from llmctl.core.proxy_settings import ProxySettings
-from llmctl.errors import LlmctlError
+from llmctl.errors import LlmctlError, TakenDownError
 from llmctl.proxy.dialect import Trouble
-from llmctl.proxy.hangs import Hangs
+from llmctl.proxy.hangs import Hangs, hung
 from llmctl.proxy.keeper import Keeper, Seen, resident
 from llmctl.proxy.loading import Loading
 from llmctl.proxy.parties import Told, Waiting
@@ -112,11 +112,13 @@ class Switchboard:
             if turns.switching is None:
                 ready, coming = seen.ready.get(queue), seen.coming.get(queue)
                 leaving = self._is_left(queue, seen)
-                self.act(queue, turns.observed(ready, coming, self._now(), leaving=leaving))
+                self.act(queue, turns.observed(
+                    ready, coming, self._now(), leaving=leaving, stopped=seen.stopped
+                ))  # fmt: skip
         for served in seen.served:
             if self._hangs.see(served, self._now()) >= self.settings.hang_timeout_s:
                 self._hangs.forget(served.name)
-                spawn(self._restart(served), name=f"restart {served.name}")
+                self.restart(served, hung(served.name, self.settings.hang_timeout))
         for name in seen.stopping:
             self._part(name)
 
@@ -132,14 +134,18 @@ class Switchboard:
         for request in self._under_way(name):
             request.lost("it was stopped")
 
-    async def _restart(self, served: Served) -> None:
-        """It hangs: what it works on is lost, what waits for it goes on waiting."""
-        limit = self.settings.hang_timeout
-        self._end_all(served.name, Trouble(
-            502, "hung", f"{served.name} has not answered for {limit} and is restarted.",
-        ))  # fmt: skip
+    def restart(self, served: Served, trouble: Trouble) -> None:
+        """It does not get on: what it works on is lost, what waits for it goes on waiting. Where a
+        switch to another model follows from that, it is the end of this one."""
+        self._told.restarting(served.name, trouble)
+        self._end_all(served.name, trouble)
+        if self.turns(self.queue_of(served)).switching in (None, served.name):
+            self.doubt(served)
+            spawn(self._restart(served.name), name=f"restart {served.name}")
+
+    async def _restart(self, name: str) -> None:
         try:
-            await asyncio.to_thread(self._keeper.restart, served.name)
+            await asyncio.to_thread(self._keeper.restart, name)
         except LlmctlError as error:
             self.problem = error.message
         self.wake()
@@ -218,9 +224,7 @@ class Switchboard:
 
     def doubt(self, served: Served) -> None:
         """A model that was ready did not answer: it is not ready until it has been seen again."""
-        turns = self.turns(self.queue_of(served))
-        if turns.ready == served.name:
-            turns.ready, turns.coming = None, served.name
+        self.turns(self.queue_of(served)).doubt(served.name)
         self.wake()
 
     def tick(self) -> None:
@@ -279,12 +283,13 @@ class Switchboard:
             retry_after_s=int(RETRY_AFTER_S),
         )  # fmt: skip
         self._failures[model] = self._now(), trouble
-        ready = None
+        ready, stopped = None, (model,) if isinstance(error, TakenDownError) else ()
         try:
             seen = await asyncio.to_thread(self._keeper.look)
             self.table = Table.of(seen.served, seen.ready, seen.coming)
             ready = seen.ready.get(queue)
         except LlmctlError as blind:
             self.problem = blind.message
-        self.act(queue, self.turns(queue).failed(model, trouble, self._now(), ready=ready))
+        turns = self.turns(queue)
+        self.act(queue, turns.failed(model, trouble, self._now(), ready=ready, stopped=stopped))
         self.wake()

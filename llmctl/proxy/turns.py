@@ -15,6 +15,7 @@ actions. Rules:
 """
 
 from collections import OrderedDict
+from collections.abc import Collection
 
 import msgspec
 
@@ -56,6 +57,17 @@ class _Waiter(msgspec.Struct):
     since: float
 
 
+def stopped_by_hand(model: str, asked: str) -> Trouble:
+    """What is told to whom waited for `asked` when somebody stopped `model`. Who would ask again by
+    himself (an SDK) is told not to: that would undo the stop within a second."""
+    return Trouble(
+        503, "stopped",
+        f"{model} was stopped by hand, and what waited does not start a model again. "
+        f"Type: llmctl switch {asked}",
+        is_final=True,
+    )  # fmt: skip
+
+
 class Turns:
     """The requests of one group."""
 
@@ -75,6 +87,10 @@ class Turns:
         self.switches = 0
         self._draining_since: float | None = None
         self._has_cut = False
+        self._running: str | None = None
+        """The model that ran or came when it was last looked at."""
+        self._off: tuple[str, float] | None = None
+        """The model that was stopped by hand, and when, until another one runs."""
 
     # Requests
 
@@ -88,6 +104,8 @@ class Turns:
         if self.lets_ahead(model, now):
             self.goes_ahead(model)
             return [Admit(ticket)]
+        if since is not None and self._off is not None and since <= self._off[1]:
+            return [Refuse(ticket, stopped_by_hand(self._off[0], model))]
         waiter = _Waiter(model, now if since is None else since)
         self.waiting[ticket] = waiter
         if since is not None:
@@ -119,17 +137,41 @@ class Turns:
     # What happens to models
 
     def observed(
-        self, ready: str | None, coming: str | None, now: float, *, leaving: bool = False
-    ) -> list[Action]:
+        self, ready: str | None, coming: str | None, now: float, *, leaving: bool = False,
+        stopped: Collection[str] = (),
+    ) -> list[Action]:  # fmt: skip
         """What systemd and the server say: which model is ready, which one is on its way. leaving:
         one is about to end, and is not started again before it has: that would undo the stop
-        half-way."""
+        half-way. stopped: those that somebody stopped, and that did not fail."""
         is_new = ready is not None and ready != self.ready
         self.ready, self.coming, self.leaving = ready, coming, leaving
+        ended, self._running = (
+            self._running,
+            ready or coming or (self._running if leaving else None),
+        )
+        if ended is not None and self._running is None and ended in stopped:
+            return self._turned_off(ended, now)
+        if ready or coming:
+            self._off = None
         # Who waited for it goes ahead, however long others have waited: else two models could take
         # turns for ever without serving anybody.
         admitted = self._admitted() if is_new and self.switching is None else []
         return admitted + self._next(now)
+
+    def _turned_off(self, model: str, now: float) -> list[Action]:
+        self._off = model, now
+        told: list[Action] = [
+            Refuse(ticket, stopped_by_hand(model, one.model))
+            for ticket, one in self.waiting.items()
+        ]
+        self.waiting.clear()
+        return told + self._next(now)
+
+    def doubt(self, model: str) -> None:
+        """The model that was ready did not answer. Whether it is to be started again is known when
+        it has been looked at: somebody may have stopped it."""
+        if self.ready == model:
+            self.ready, self.coming, self.leaving = None, model, True
 
     def switched(self, model: str, now: float) -> list[Action]:
         """Our switch succeeded."""
@@ -137,14 +179,18 @@ class Turns:
         return self.observed(model, None, now)
 
     def failed(
-        self, model: str, trouble: Trouble, now: float, *, ready: str | None
-    ) -> list[Action]:
-        """Our switch failed: who waits for the model is told so. ready: what runs instead."""
+        self, model: str, trouble: Trouble, now: float, *, ready: str | None,
+        stopped: Collection[str] = (),
+    ) -> list[Action]:  # fmt: skip
+        """Our switch failed: who waits for the model is told so. ready: what runs instead. stopped:
+        see `observed`."""
         self.switching = self._draining_since = None
+        self._running = model
         refused = [ticket for ticket, one in self.waiting.items() if one.model == model]
         for ticket in refused:
             del self.waiting[ticket]
-        return [*(Refuse(ticket, trouble) for ticket in refused), *self.observed(ready, None, now)]
+        told = (Refuse(ticket, trouble) for ticket in refused)
+        return [*told, *self.observed(ready, None, now, stopped=stopped)]
 
     def tick(self, now: float) -> list[Action]:
         """Time has passed."""

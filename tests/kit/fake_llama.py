@@ -18,6 +18,7 @@ it does. What goes wrong is chosen by FAKE_LLAMA, a comma list (or @FILE, which 
     holds         stops when its streams are closed, by their clients, and not before
     key           wants a key although none was given (given ones it wants anyway)
     pace=0.1      takes 0.1 seconds for each word of an answer
+    stalls=2      writes two words of an answer, and then no more, though it says that it is well
     says=FILE     logs the lines of FILE when it has loaded: what it claims to have allocated
 
 FAKE_HELP is the generation it plays: "0.7.0" (default) or "old". FAKE_LOG names a file that gets
@@ -111,6 +112,7 @@ class Behaviour:
     alias: str = ""
     says: str = ""
     pace_s: float = 0.0
+    most_words: int | None = None
     stop_s: float = 0.0
     ends: list[tuple[str, float]] = field(default_factory=list)  # (word, after seconds)
 
@@ -137,6 +139,8 @@ def apply_word(chosen: Behaviour, word: str) -> None:
             setattr(chosen, name, value)
         case "pace":
             chosen.pace_s = float(value)
+        case "stalls":
+            chosen.most_words = int(value)
         case "slowstop":
             chosen.stop_s = float(value)
         case "nosigterm":
@@ -200,6 +204,8 @@ class Fake:
         self.ballast: list[bytes] = []
         self.streams: set[object] = set()
         self.is_leaving = False
+        self.busy = 0
+        self.n_decoded = 0
 
     def read_keys(self) -> list[str]:
         given = self.given.get("--api-key") or os.environ.get("LLAMA_API_KEY", "")
@@ -366,7 +372,7 @@ class Handler(BaseHTTPRequestHandler):
             case "/props":
                 self.send(200, {"model_alias": fake.alias, "model_path": fake.model})
             case "/slots":
-                self.send(200, [{"id": 0, "n_ctx": 4096, "is_processing": False}])
+                self.send(200, slots(fake))
             case "/metrics" if "--metrics" in fake.given:
                 self.send(200, METRICS, "text/plain; version=0.0.4")
             case "/metrics":
@@ -391,9 +397,17 @@ class Handler(BaseHTTPRequestHandler):
             self.send(200, completion(self.server.fake, "".join(self.paced(words)), len(words)))
 
     def paced(self, words: list[str]) -> Iterator[str]:
-        for word in words:
-            time.sleep(self.server.fake.behaviour.pace_s)
-            yield word
+        fake = self.server.fake
+        fake.busy += 1
+        try:
+            for number, word in enumerate(words):
+                time.sleep(fake.behaviour.pace_s)
+                if number == fake.behaviour.most_words:
+                    threading.Event().wait()
+                fake.n_decoded += 1
+                yield word
+        finally:
+            fake.busy -= 1
 
     def stream(self, words: list[str]) -> None:
         self.send_response(200)
@@ -460,6 +474,11 @@ def models(fake: Fake) -> dict[str, object]:
     }
     named = {"name": fake.alias, "model": fake.alias, "type": "model"}
     return {"models": [named], "object": "list", "data": [entry]}
+
+
+def slots(fake: Fake) -> list[dict[str, object]]:
+    facts = {"id": 0, "n_ctx": 4096, "speculative": False, "is_processing": fake.busy > 0}
+    return [{**facts, "next_token": [{"n_decoded": fake.n_decoded}]}]
 
 
 def delta(fake: Fake, piece: dict[str, Any], finish: str | None = None) -> dict[str, object]:

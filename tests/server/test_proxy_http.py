@@ -220,3 +220,31 @@ def test_a_large_prompt_is_counted_as_the_server_counts_it(ends: Ends) -> None:
     ours, theirs = (ends.ask("POST", "/tokenize", body, direct=d)[2] for d in (False, True))
     assert ours == theirs
     assert len(ours) > 100_000
+
+
+def test_slots_move_with_the_work_and_with_nothing_else(roomy: Ends) -> None:
+    """What stalls.py takes for granted: no clock stands in them."""
+
+    def looks() -> tuple[int, bytes]:
+        status, _, body = roomy.ask("GET", "/slots", direct=True)
+        return status, body
+
+    roomy.ask("POST", "/v1/chat/completions", {"messages": say("PLAIN"), "max_tokens": 4})
+    eventually(lambda: not roomy.busy)
+    before = looks()
+    assert before[0] == 200
+    connection = http.client.HTTPConnection("127.0.0.1", roomy.proxy, timeout=60)
+    try:
+        body = json.dumps({"messages": say("LOOP"), "max_tokens": 20000, "stream": True})
+        connection.request(
+            "POST", "/v1/chat/completions", body, {"Content-Type": "application/json"}
+        )
+        connection.getresponse().read(100)
+        first = looks()
+        eventually(lambda: looks() != first, why="an answer that goes on moves them")
+    finally:
+        connection.close()
+    eventually(lambda: not roomy.busy)
+    after = looks()
+    assert before != after
+    assert {looks() for _ in range(5)} == {after}

@@ -84,6 +84,7 @@ class World:
         self.hangs: set[str] = set()
         """Verbs of systemctl, and other programs, that do their work and never answer."""
         self.events: list[str] = []
+        self.search_path = "/usr/local/bin:/usr/bin:/bin"
         self._count = 0
         self.host.install(SERVER, lambda _: Output(stdout=HELP))
         self.host.install("/usr/bin/systemctl", self._systemctl)
@@ -278,6 +279,8 @@ class World:
         match verb:
             case "show":
                 return Output(stdout="\n".join(format_show(self.unit(one)) for one in units))
+            case "show-environment":
+                return Output(stdout=f"HOME=/home/me\nPATH={self.search_path}\nXDG_X=1\n")
             case "list-units":
                 return Output(stdout="".join(self._rows()))
             case "list-jobs":

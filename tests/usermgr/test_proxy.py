@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from kit.waiting import eventually
 from server.proxy_site import ProxySite
-from support.asking import Reply, ask, get, question
+from support.asking import Reply, ask, get, question, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,6 +103,40 @@ def test_a_switch_by_hand_lets_go_who_waits_for_it(proxy: ProxySite) -> None:
     assert begun.result().returncode == 0
 
 
+def test_an_off_is_not_undone_by_what_waited(proxy: ProxySite) -> None:
+    """A stream, a plain request, one for another model: each is told, and the GPU is free. What
+    comes later starts a model."""
+    proxy.configure(max_wait="1m")
+    proxy.site.behave("a", "stalls=0,slowstop=0.5")
+    proxy.site.llmctl("switch", "a")
+    eventually(lambda: proxy.queue()["ready"] == "a")
+    replies = asyncio.run(turned_off(proxy))
+    begun, plain, other = replies
+    assert begun.error == "llmctl_upstream_died"
+    for reply, model in ((plain, "a"), (other, "b")):
+        assert reply.error == "llmctl_stopped"
+        assert f"Type: llmctl switch {model}" in reply.body.decode()
+    assert plain.status == 503
+    assert plain.header("x-should-retry") == "false"
+    assert proxy.site.group() == (None, "stopped")
+    assert proxy.queue()["switches"] == 0
+    assert works(proxy, "b")
+
+
+async def turned_off(proxy: ProxySite) -> list[Reply]:
+    waits = [
+        asyncio.create_task(ask(proxy.port, question(model, "a few words", stream=stream)))
+        for model, stream in (("a", True), ("a", False), ("b", True))
+    ]
+
+    async def all_are_there() -> bool:
+        return len((await get(proxy.port, "/llmctl/status")).json["requests"]) == 4
+
+    await until(all_are_there)
+    await asyncio.to_thread(proxy.site.llmctl, "off")
+    return list(await asyncio.gather(*waits))
+
+
 def test_an_answer_of_another_model_is_never_passed_on(proxy: ProxySite) -> None:
     """The port is b's by now, though the proxy has not seen it yet."""
     assert works(proxy, "a")
@@ -110,3 +144,46 @@ def test_an_answer_of_another_model_is_never_passed_on(proxy: ProxySite) -> None
     for _ in range(5):
         assert works(proxy, "a")
         assert works(proxy, "b")
+
+
+def test_a_server_that_is_well_and_gets_nowhere_is_restarted_and_named(proxy: ProxySite) -> None:
+    proxy.configure(stall_timeout="2s", max_wait="100ms")
+    proxy.site.behave("a", "stalls=2")
+    proxy.site.llmctl("switch", "a")
+    pid = proxy.site.show("llm-a.service", "MainPID")
+    asked = asyncio.run(both(proxy, proxy.site))
+    for reply, is_stream in zip(asked, (True, False), strict=True):
+        assert reply.ended
+        assert reply.error == "llmctl_stalled"
+        assert reply.status == (200 if is_stream else 502)
+        assert "a has not got on with what it works on for 2s" in reply.body.decode()
+    eventually(lambda: proxy.site.show("llm-a.service", "MainPID") != pid, why="it is restarted")
+    assert works(proxy, "a")
+    counted = asyncio.run(get(proxy.port, "/metrics")).body.decode()
+    assert 'llmctl_restarts_total{model="a",why="stalled"} 1' in counted
+
+
+async def both(proxy: ProxySite, site: ManagerSite) -> list[Reply]:
+    """A stream and a plain answer of a server that stalls; the next one will not."""
+    made = [
+        asyncio.create_task(ask(proxy.port, question("a", "a few words", stream=stream)))
+        for stream in (True, False)
+    ]
+    await until(lambda: streams(proxy))
+    site.behave("a", "")
+    return list(await asyncio.gather(*made))
+
+
+async def streams(proxy: ProxySite) -> bool:
+    told = (await get(proxy.port, "/llmctl/status")).json
+    return "streaming" in [one["state"] for one in told["requests"]]
+
+
+def test_a_slow_server_that_gets_on_is_left_alone(proxy: ProxySite) -> None:
+    """Without a byte for thrice as long as nothing may move."""
+    proxy.configure(stall_timeout="2s")
+    proxy.site.behave("a", "pace=0.5")
+    words = " ".join(["word"] * 12)
+    reply = asyncio.run(ask(proxy.port, question("a", words)))
+    assert reply.is_whole
+    assert "llmctl_restarts_total{" not in asyncio.run(get(proxy.port, "/metrics")).body.decode()

@@ -8,6 +8,7 @@ import http.client
 import json
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -87,6 +88,30 @@ def test_it_is_installed_looked_at_and_removed_again(site: ManagerSite, port: in
     assert get(port)[0] == 0
     assert site.json("proxy", "uninstall")["removed"] == []
     assert SOCKET not in site.systemctl("list-unit-files", "--no-legend").stdout
+
+
+def test_a_build_that_only_the_shell_finds_is_named_and_the_proxy_says_so(
+    site: ManagerSite, port: int
+) -> None:
+    """By hand it works: that is what makes it hard to see."""
+    folder = f"{site.models_dir}/bin"
+    site.run("mkdir", "-p", folder)
+    fake = site.run("which", "python3").stdout.strip()
+    script = f'#!/bin/sh\nexec {fake} {Path(__file__).parents[1]}/kit/fake_llama.py "$@"\n'
+    site.put({f"{folder}/my-llama": script})
+    site.run("chmod", "+x", f"{folder}/my-llama")
+    proxy = {"listen": [f"127.0.0.1:{port}"]}
+    site.configure(proxy=proxy, binaries={"upstream": "my-llama"})
+    site.profile("a")
+    env = {"PATH": f"{folder}:/usr/local/bin:/usr/bin:/bin"}
+    site.llmctl("switch", "a", env=env)
+    site.llmctl("off", env=env)
+    told = f"Write: binaries: {{upstream: {folder}/my-llama}}"
+    assert told in site.llmctl("proxy", "install", env=env).stderr
+    assert told in site.llmctl("proxy", "status", env=env).stderr
+    status, facts = plain(port, "a")
+    assert (status, facts["error"]["code"]) == (503, "switch_failed")
+    assert "my-llama is not an executable file" in facts["error"]["message"]
 
 
 def test_the_first_client_starts_it(site: ManagerSite, port: int) -> None:
@@ -243,7 +268,7 @@ def test_a_request_without_an_answer_yet_waits_for_its_model_again(
         answer = pool.submit(plain, port, "a")
         eventually(lambda: told(port)["queues"]["gpu"]["in_flight"], why="it is under way")
         site.behave("a", "")
-        site.systemctl("stop", "llm-a.service")
+        site.systemctl("restart", "llm-a.service")  # a stop would mean it: test_proxy.py
         status, facts = answer.result(timeout=60)
     assert (status, facts["model"]) == (200, "a")
     assert [event.word for event in site.events()] == ["start", "stop", "start"]

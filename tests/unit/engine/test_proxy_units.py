@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from msgspec.structs import replace
-from support.fakes import Output
+from support.fakes import HOME, Output
 from support.world import UNIT_DIR, World, http
 
 from llmctl.core.proxy_unit import SERVICE, SOCKET, UNITS, listened
@@ -288,6 +288,7 @@ def test_a_broken_configuration_keeps_nobody_from_uninstalling() -> None:
 
 def told(problems: list[str] | None = None) -> bytes:
     return http(200, {"version": "0.1.0", "connections": 2, "problems": problems or [],
+                      "in_flight": 2, "waiting": 1,
                       "queues": {"gpu": {"in_flight": {"a": 2}, "waiting": ["b"]}}})  # fmt: skip
 
 
@@ -300,7 +301,7 @@ def test_status_tells_what_runs() -> None:
     assert [str(one) for one in seen.listen] == ["127.0.0.1:1234"]
     assert seen.problems == ("a.yaml: broken",)
     assert seen.told is not None
-    assert seen.told["connections"] == 2
+    assert (seen.told.connections, seen.told.in_flight, seen.told.waiting) == (2, 2, 1)
 
 
 def test_looking_does_not_start_it() -> None:
@@ -330,3 +331,38 @@ def test_a_failed_unit_is_a_failed_proxy() -> None:
     world = installed()
     world.shows(SOCKET, replace(world.unit(SOCKET), active="failed", sub="failed"))
     assert proxy_status(world.box, PYTHON).state == "failed"
+
+
+# ------------------------------------------------------------------------------------ PATH
+
+
+def finds(world: World, path: str | None) -> None:
+    """Where this shell finds a llama-server."""
+    others = world.host.which
+
+    def which(program: str) -> str | None:
+        return path if program == "llama-server" else others(program)
+
+    world.host.which = which  # type: ignore[method-assign]
+
+
+def test_a_build_that_only_the_shell_finds_is_named() -> None:
+    world = installed("binaries: {upstream: llama-server, mine: /opt/mine/llama-server}\n")
+    finds(world, "/opt/llama/bin/llama-server")
+    said = (
+        f"{HOME}/.config/llmctl/config.yaml: binaries.upstream: llama-server is found on your "
+        "shell's PATH, and not by the proxy. Write: "
+        "binaries: {upstream: /opt/llama/bin/llama-server}",
+    )
+    for path, problems in (("/usr/bin:/bin", said), ("/opt/llama/bin:/usr/bin", ())):
+        world.search_path = path
+        assert proxy_status(world.box, PYTHON).problems == problems
+        done = install(world.box, PYTHON, clock=world.clock, report=lambda _: None)
+        assert done.problems == problems
+
+
+@pytest.mark.parametrize("found", [None, f"{HOME}/.local/bin/llama-server", "/bin/llama-server"])
+def test_one_that_the_proxy_finds_or_nobody_does_is_not(found: str | None) -> None:
+    world = installed()
+    finds(world, found)
+    assert proxy_status(world.box, PYTHON).problems == ()

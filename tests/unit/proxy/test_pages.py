@@ -325,6 +325,27 @@ def test_the_log_is_written_at_the_end(log: RequestLog) -> None:
     run(test)
 
 
+def test_a_key_sees_the_counts_of_its_models_only() -> None:
+    async def test() -> None:
+        async with bench(*MODELS, ready="coder", keys=RING, settings=KEYED) as it:
+            it.proxy.journal.switched("writer", 1.0)
+            it.proxy.journal.metrics.restarted("writer", why="hung")
+            for name, sees in (("guest", False), ("laptop", True)):
+                it.connect().ask("coder", headers=as_key("laptop"))
+                it.models["coder"].asked[-1].answer(b"{}")
+                client = it.connect("10.0.0.9", "10.0.0.5")
+                client.get("/metrics", **as_key(name))
+                text = client.got.partition(b"\r\n\r\n")[2].decode()
+                parse(text)
+                assert ("writer" in text) is sees
+                assert 'llmctl_model_ready{model="coder"} 1' in text
+                assert (
+                    'llmctl_request_duration_seconds_count{endpoint="chat",model="coder"}' in text
+                )
+
+    run(test)
+
+
 def test_the_metrics_page_is_one() -> None:
     async def test() -> None:
         async with bench(*MODELS, ready="coder") as it:

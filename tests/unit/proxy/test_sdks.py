@@ -13,10 +13,14 @@ from kit.waiting import until
 from support.liar import DIES, ENDS, Liar, proxied
 from support.streams import ERRORS, EXCEEDED, recorded
 
+from llmctl.proxy.turns import stopped_by_hand
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from support.liar import Then
+
+    from llmctl.proxy.dialect import Trouble
 
     Ask = Callable[[int], Awaitable[list[Any]]]
 
@@ -167,3 +171,31 @@ def test_a_refusal_after_signs_of_life(endpoint: str, as_event: bool) -> None:
     event = [STREAM + chunk(ERRORS[endpoint]) + b"0\r\n\r\n"]
     with pytest.raises(FAULTS, match="Context size has been exceeded"):
         asyncio.run(waited(endpoint, event if as_event else refusal))
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "messages"])
+def test_who_is_told_that_somebody_stopped_the_model_does_not_ask_again(endpoint: str) -> None:
+    """By default both SDKs do, twice and within a second, which would start it again."""
+
+    async def scenario() -> int:
+        async with Liar([ENDS]) as liar, proxied(liar) as (proxy, port):
+            asked = 0
+
+            def refused(_: object) -> Trouble:
+                nonlocal asked
+                asked += 1
+                return stopped_by_hand("coder", "coder")
+
+            proxy.route = refused  # type: ignore[method-assign,assignment]
+            url = f"http://127.0.0.1:{port}"
+            if endpoint == "messages":
+                async with anthropic.AsyncAnthropic(base_url=url, api_key="x") as claude:
+                    with pytest.raises(anthropic.APIStatusError, match="llmctl switch coder"):
+                        await claude.messages.create(model="coder", max_tokens=9, messages=ASK)
+            else:
+                async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="x") as client:
+                    with pytest.raises(openai.APIStatusError, match="llmctl switch coder"):
+                        await client.chat.completions.create(model="coder", messages=ASK)
+            return asked
+
+    assert asyncio.run(scenario()) == 1

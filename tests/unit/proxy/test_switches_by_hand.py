@@ -6,16 +6,16 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING
 
+import pytest
+
 from llmctl.core.proxy_settings import ProxySettings
-from llmctl.errors import HostError
+from llmctl.errors import HostError, NothingRunsError, TakenDownError
 from llmctl.proxy.keeper import Progress, Seen
 from llmctl.proxy.routing import Rules, Served, route
 from llmctl.proxy.switchboard import Switchboard
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-    import pytest
 
     from llmctl.proxy.dialect import Trouble
     from llmctl.proxy.parties import Waiting
@@ -90,6 +90,9 @@ class Deaf:
     def switched(self, model: str, seconds: float, *, why: str | None = None) -> None:
         pass
 
+    def restarting(self, model: str, trouble: Trouble) -> None:
+        pass
+
 
 class Scene:
     def __init__(self) -> None:
@@ -134,6 +137,51 @@ def test_what_stops_is_not_started_again_before_it_has_ended() -> None:
         await scene.board.look()
         await waiting.heard.wait()
         assert (waiting.events, scene.box.switches) == (["admitted"], ["a"])
+
+    run(test)
+
+
+def test_what_waited_when_a_model_was_stopped_by_hand_starts_nothing() -> None:
+    async def test(scene: Scene) -> None:
+        scene.box.is_now(ready="a")
+        await scene.board.look()
+        under_way = scene.asks(A)
+        scene.box.is_now(stopping="a")
+        await scene.board.look()
+        scene.board.done(A)
+        waiting = scene.asks(B)
+        scene.box.is_now()
+        await scene.board.look()
+        await waiting.heard.wait()
+        assert under_way.events == ["admitted", "lost: it was stopped"]
+        assert (waiting.events, scene.box.switches) == (["stopped"], [])
+        after = scene.asks(B)
+        await after.heard.wait()
+        assert (after.events, scene.box.switches) == (["admitted"], ["b"])
+
+    run(test)
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_an_off_while_a_model_is_being_started_holds_for_all_that_wait(by_hand: bool) -> None:
+    async def test(scene: Scene) -> None:
+        class Failing(Box):
+            def switch(self, name: str, *, timeout: float, progress: Progress) -> None:
+                super().switch(name, timeout=timeout, progress=progress)
+                if name == "a":
+                    raise TakenDownError("no") if by_hand else NothingRunsError("no")
+
+        scene.box = Failing()
+        scene.box.may_end.clear()
+        scene.board = Switchboard(scene.box, scene.requests, lambda: 0.0, Deaf())
+        await scene.board.look()
+        first, second = scene.asks(A), scene.asks(B)
+        scene.box.may_end.set()
+        await first.heard.wait()
+        await second.heard.wait()
+        assert first.events == ["switch_failed"]
+        expected = (["stopped"], ["a"]) if by_hand else (["admitted"], ["a", "b"])
+        assert (second.events, scene.box.switches) == expected
 
     run(test)
 

@@ -150,6 +150,74 @@ def test_a_request_that_waits_again_keeps_its_place() -> None:
     assert turns.tick(20.0 + MAX_WAIT + DRAIN) == [StartSwitch("c")]
 
 
+def kinds(actions: list[Action]) -> list[tuple[int, str]]:
+    return [(one.ticket, one.trouble.kind) for one in actions if isinstance(one, Refuse)]
+
+
+def test_what_waits_when_somebody_types_off_starts_nothing() -> None:
+    turns = running("a")
+    turns.arrive(1, "a", 0.0)
+    turns.arrive(2, "b", 1.0)
+    assert turns.observed(None, None, 2.0, leaving=True) == []
+    turns.arrive(3, "a", 2.0)
+    assert turns.done("a", 2.0) == []
+    told = turns.observed(None, None, 3.0, stopped={"a", "b"})
+    assert kinds(told) == [(2, "stopped"), (3, "stopped")]
+    assert len(told) == 2
+    assert "Type: llmctl switch b" in told[0].trouble.message  # type: ignore[union-attr]
+    assert told[0].trouble.is_final  # type: ignore[union-attr]
+    assert kinds(turns.arrive(1, "a", 3.1, since=0.0)) == [(1, "stopped")]
+
+
+def test_what_comes_after_an_off_starts_a_model() -> None:
+    turns = running("a")
+    turns.observed(None, None, 3.0, stopped={"a", "b"})
+    assert turns.arrive(1, "b", 3.1) == [StartSwitch("b")]
+    turns.switched("b", 4.0)
+    turns.observed(None, "b", 5.0)
+    assert turns.arrive(2, "b", 5.1, since=2.0) == []  # that off is over
+
+
+def test_a_crash_is_no_off() -> None:
+    turns = running("a")
+    turns.observed(None, None, 1.0, leaving=True)
+    assert turns.arrive(1, "a", 1.0) == []
+    assert turns.observed(None, None, 2.0, stopped={"b"}) == [StartSwitch("a")]
+
+
+def test_a_switch_by_hand_that_fails_is_no_off() -> None:
+    turns = running("a")
+    turns.observed(None, "b", 1.0, leaving=True)
+    turns.arrive(1, "a", 1.0)
+    assert turns.observed(None, None, 2.0, stopped={"a"}) == [StartSwitch("a")]
+
+
+def test_a_restart_by_hand_is_no_off() -> None:
+    turns = running("a")
+    turns.observed(None, None, 1.0, leaving=True)
+    assert turns.arrive(1, "a", 1.0, since=0.0) == []
+    assert turns.observed(None, "a", 1.1) == [StartSwitch("a")]  # it is joined
+
+
+def test_an_off_during_a_switch_of_ours_holds_for_all_that_wait() -> None:
+    turns = running(None)
+    turns.arrive(1, "a", 0.0)
+    turns.arrive(2, "b", 0.0)
+    told = turns.failed("a", BROKEN, 1.0, ready=None, stopped={"a"})
+    assert kinds(told) == [(1, "switch_failed"), (2, "stopped")]
+    assert turns.switching is None
+
+
+def test_a_model_in_doubt_is_looked_at_before_it_is_started() -> None:
+    """Else a request whose connection was lost would undo the `llmctl off` that it was lost by."""
+    turns = running("a")
+    turns.arrive(1, "a", 0.0)
+    turns.done("a", 1.0)
+    turns.doubt("a")
+    assert turns.arrive(1, "a", 1.0, since=0.0) == []
+    assert kinds(turns.observed(None, None, 1.1, stopped={"a"})) == [(1, "stopped")]
+
+
 class AnyOrder(RuleBasedStateMachine):
     """Whatever happens in whatever order."""
 
@@ -214,6 +282,15 @@ class AnyOrder(RuleBasedStateMachine):
         self.real = model if is_ready else None
         coming = model if not is_ready else None
         self.carry_out(self.turns.observed(self.real, coming, self.now))
+
+    @precondition(lambda self: self.turns.switching is None)
+    @rule()
+    def somebody_stops_what_runs(self) -> None:
+        ran = self.turns.ready or self.turns.coming
+        self.real = None
+        self.carry_out(self.turns.observed(None, None, self.now, leaving=True))
+        self.carry_out(self.turns.observed(None, None, self.now, stopped={"a", "b", "c"}))
+        assert not (ran and self.asked)
 
     @rule(seconds=st.sampled_from([0.5, 10.0, MAX_WAIT, DRAIN]))
     def time_passes(self, seconds: float) -> None:
