@@ -24,6 +24,11 @@ connection.request("GET", "/v1/models")
 answer = connection.getresponse()
 print(json.dumps([answer.status, json.loads(answer.read())]))
 """
+BIND = """\
+import socket, sys
+socket.create_server((sys.argv[1], 0))
+"""
+NOT_THERE = "Cannot assign requested address"
 KEPT = """\
 import http.client, subprocess, sys
 connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]), timeout=60)
@@ -46,6 +51,13 @@ def port(site: BoxSite) -> Iterator[int]:
     site.box.root("ip", "addr", "del", f"{TAILNET}/32", "dev", "host0", check=False)
 
 
+def since(site: BoxSite) -> list[str]:
+    """When the socket was opened, and the service started."""
+    assert site.show("llmctl-proxy.socket", "ActiveState") == "active"
+    units = ("llmctl-proxy.socket", "llmctl-proxy.service")
+    return [site.show(unit, "ActiveEnterTimestampMonotonic") for unit in units]
+
+
 def ask(site: BoxSite, host: str, port: int) -> tuple[int, Any]:
     status, facts = json.loads(site.run("python3", "-c", ASK, host, str(port)).stdout)
     return status, facts
@@ -57,12 +69,14 @@ def test_an_address_that_appears_later_is_served_then(site: BoxSite, port: int) 
     site.configure(proxy={"listen": [here, there], "allow_keyless": True})
     site.llmctl("apply")
     site.llmctl("proxy", "install")
-    assert site.show("llmctl-proxy.socket", "ActiveState") == "active"
+    opened = since(site)
     assert ask(site, "127.0.0.1", port)[0] == 200
+    assert NOT_THERE in site.run("python3", "-c", BIND, TAILNET, check=False).stderr
     site.box.root("ip", "addr", "add", f"{TAILNET}/32", "dev", "host0")
     status, facts = ask(site, TAILNET, port)
     assert status == 200
     assert [one["id"] for one in facts["data"]] == ["a"]
+    assert since(site) == opened  # nothing was opened anew for it
 
     # The same, as an interface has it by now.
     site.configure(proxy={"listen": [here, f"tailscale:{port}"], "allow_keyless": True})

@@ -46,6 +46,7 @@ async def under_load(proxy: ProxySite, seen: Counter[str]) -> None:
     await asyncio.gather(*clients)
 
 
+@pytest.mark.timeout(300 if SWITCHES < 200 else 1800)
 def test_switches_under_load_lose_nothing(site: ManagerSite) -> None:
     """Zero failed requests, zero cut streams, every answer from the right model."""
     with proxied(site, max_wait="100ms") as proxy:
