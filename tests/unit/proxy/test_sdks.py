@@ -181,12 +181,12 @@ def test_who_is_told_that_somebody_stopped_the_model_does_not_ask_again(endpoint
         async with Liar([ENDS]) as liar, proxied(liar) as (proxy, port):
             asked = 0
 
-            def refused(_: object) -> Trouble:
+            def refused(*_: object) -> Trouble:
                 nonlocal asked
                 asked += 1
                 return stopped_by_hand("coder", "coder")
 
-            proxy.route = refused  # type: ignore[method-assign,assignment]
+            proxy.way = refused  # type: ignore[method-assign,assignment]
             url = f"http://127.0.0.1:{port}"
             if endpoint == "messages":
                 async with anthropic.AsyncAnthropic(base_url=url, api_key="x") as claude:
