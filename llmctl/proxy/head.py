@@ -41,7 +41,8 @@ REASONS = {
 }  # fmt: skip
 
 
-_TARGET = re.compile(rb"[!-~]+")
+_TARGET = re.compile(rb'[!-"$-~]+')
+_HALF_ESCAPED = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 
 
@@ -115,7 +116,9 @@ class Fault(msgspec.Struct, frozen=True):
 def split_target(target: bytes) -> tuple[bytes, bytes] | None:
     """Path and query of a request's target; None: it is of a form that is not served here.
 
-    Only visible ASCII is a target (RFC 3986), though llhttp lets other bytes pass.
+    Only visible ASCII is a target, and a `#` is none of it (RFC 9112, 3.2), though llhttp lets
+    both pass. llama-server (cpp-httplib) cuts a target at `#` and reads `%u0073` as `s`: what it
+    would understand in another way than who looks here must not reach it.
     """
     if not _TARGET.fullmatch(target):
         return None
@@ -128,7 +131,7 @@ def split_target(target: bytes) -> tuple[bytes, bytes] | None:
         rest = target[absolute.end() :]
         target = rest if rest.startswith(b"/") else b"/" + rest
     path, _, query = target.partition(b"?")
-    return path, query
+    return None if _HALF_ESCAPED.search(path) else (path, query)
 
 
 def fault(request: Request, target: bytes, headers: int) -> Fault | None:
