@@ -11,7 +11,7 @@ from llmctl.core.unit import Owner, read_header
 from llmctl.engine.apply import Kind, file_change
 from llmctl.engine.box import Box
 from llmctl.engine.process import memory, uptime
-from llmctl.engine.proxy_setup import loopback_port
+from llmctl.engine.proxy_setup import loopback_port, not_up
 from llmctl.engine.proxy_units import is_installed, lenient, wanted
 from llmctl.errors import ProfileError
 from llmctl.health import get
@@ -48,7 +48,8 @@ def proxy_status(box: Box, python: str) -> ProxyStatus:
     socket, service = box.systemd.status(UNITS)
     port = loopback_port(box)
     told = _told(box, port) if service.is_running and port else None
-    said = tuple((told or {}).get("problems") or ())
+    said = [*((told or {}).get("problems") or ())]
+    said += [not_up(box, one.unit).message for one in (socket, service) if one.has_failed]
     return ProxyStatus(
         installed=True, state=_state(socket, service), files=files,
         listen=listened(box.store.unit_text(SOCKET)), enabled=socket.enabled,
