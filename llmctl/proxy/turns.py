@@ -138,6 +138,12 @@ class Turns:
             del self.waiting[ticket]
         return [*(Refuse(ticket, trouble) for ticket in refused), *self.observed(ready, None, now)]
 
+    def displaced(self, ready: str | None, coming: str | None, now: float) -> list[Action]:
+        """Somebody switched to another model while ours was loading: who waits goes on waiting, for
+        theirs to end as for any switch by hand."""
+        self.switching = self._draining_since = None
+        return self.observed(ready, coming, now)
+
     def tick(self, now: float) -> list[Action]:
         """Time has passed."""
         return self._next(now)
