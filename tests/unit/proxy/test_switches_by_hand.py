@@ -6,6 +6,8 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING
 
+from support.asking import until
+
 from llmctl.core.proxy_settings import ProxySettings
 from llmctl.errors import DisplacedError, HostError
 from llmctl.proxy.keeper import Progress, Seen
@@ -173,7 +175,7 @@ def test_who_waits_for_a_model_that_had_to_make_way_goes_on_waiting() -> None:
         scene.board = Switchboard(scene.box, scene.requests, lambda: 0.0, Deaf())
         await scene.board.look()
         first, later = scene.asks(A), scene.asks(B)
-        await until_joined(scene)
+        await until(lambda: no_switch(scene))
         assert (scene.box.switches, first.events) == (["a"], [])
         scene.box.is_now(ready="b")
         await scene.board.look()
@@ -183,9 +185,8 @@ def test_who_waits_for_a_model_that_had_to_make_way_goes_on_waiting() -> None:
         await first.heard.wait()
         assert (scene.box.switches, first.events) == (["a", "a"], ["admitted"])
 
-    async def until_joined(scene: Scene) -> None:
-        while scene.board.queues["gpu"].switching is not None:
-            await asyncio.sleep(0.001)
+    async def no_switch(scene: Scene) -> bool:
+        return scene.board.queues["gpu"].switching is None
 
     run(test)
 
