@@ -11,6 +11,7 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING
 
+from llmctl.proxy.access import is_loopback
 from llmctl.proxy.dialect import Dialect, Trouble, endpoint_of, error_body
 from llmctl.proxy.head import Request, answer_head
 from llmctl.proxy.patience import Patience
@@ -28,16 +29,19 @@ GONE_AFTER_S = 60
 """After so long without a word from its machine, a client counts as gone."""
 
 
-def _watch(peer: socket.socket | None) -> None:
+def _watch(peer: socket.socket | None, *, is_here: bool) -> None:
     """Let the kernel find out that a machine has gone without a word: a laptop that was closed
-    would keep its place in the queue, and its slot, while nothing is written to it."""
+    would keep its place in the queue, and its slot, while nothing is written to it. TCP_USER_TIMEOUT
+    also ends a connection whose window has been shut for so long, and over the loopback interface
+    it opens by 64 KiB at a time: a client that reads 1 KB/s there would be cut while it reads."""
     if peer is not None:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, GONE_AFTER_S // 4)
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2)
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, GONE_AFTER_S // 2)
-            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * GONE_AFTER_S)
+            if not is_here:  # this machine does not vanish
+                peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * GONE_AFTER_S)
 
 
 def _send_at_once(connection: socket.socket | None) -> None:
@@ -74,7 +78,7 @@ class Client(asyncio.Protocol):
         here = transport.get_extra_info("sockname")
         self.here = here[0] if isinstance(here, tuple) else "local"
         if isinstance(peer, tuple):
-            _watch(transport.get_extra_info("socket"))
+            _watch(transport.get_extra_info("socket"), is_here=is_loopback(self.peer))
         self._proxy.clients.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -16,7 +16,7 @@ from support.wire import MemoryTransport, Wire, answers_in, requests_in
 
 from llmctl.core.proxy_settings import ProxySettings
 from llmctl.proxy import head, patience
-from llmctl.proxy.client import GONE_AFTER_S, MOST_EARLY
+from llmctl.proxy.client import GONE_AFTER_S, MOST_EARLY, _watch
 from llmctl.proxy.server import FAREWELL_S, IDLE_TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -477,9 +477,17 @@ def test_the_kernel_looks_after_machines_that_vanish() -> None:
                 peer.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
                 peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL),
                 peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT),
+                peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT),
             ]
 
-    assert asyncio.run(options()) == [1, 15, 2]
+    assert asyncio.run(options()) == [1, 15, 2, 0]  # from here: nobody who reads slowly is cut
+
+
+def test_the_kernel_ends_what_another_machine_does_not_take() -> None:
+    with socket.socket() as peer:
+        _watch(peer, is_here=False)
+        told = peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    assert told == 1000 * GONE_AFTER_S
 
 
 def test_the_reference_has_the_limits_of_the_code() -> None:
