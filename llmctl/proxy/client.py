@@ -31,9 +31,9 @@ GONE_AFTER_S = 60
 
 def _watch(peer: socket.socket | None, *, is_here: bool) -> None:
     """Let the kernel find out that a machine has gone without a word: a laptop that was closed
-    would keep its place in the queue, and its slot, while nothing is written to it. TCP_USER_TIMEOUT
-    also ends a connection whose window has been shut for so long, and over the loopback interface
-    it opens by 64 KiB at a time: a client that reads 1 KB/s there would be cut while it reads."""
+    would keep its place in the queue, and its slot, while nothing is written to it. The kernel's
+    TCP_USER_TIMEOUT also ends a connection whose window was shut for so long, and that of loopback
+    opens by 64 KiB at a time: who reads 1 KB/s would be cut in the midst of it."""
     if peer is not None:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, GONE_AFTER_S // 4)
