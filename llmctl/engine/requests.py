@@ -53,9 +53,11 @@ def parsed(line: bytes | str) -> dict[str, Any] | None:
 
 
 def follow_requests(box: Box, *, lines: int) -> Iterator[dict[str, Any]]:
-    """The last entries, and those to come; a file that is moved away is left for its successor."""
+    """The last entries, and those to come; a file that is moved away is left for its successor,
+    of which tail would tell on the screen, as of one that is not there yet."""
     path = box.store.request_log
-    argv = ("tail", f"--lines={lines}", "--follow=name", "--retry", "--quiet", "--", path)
+    argv = ("sh", "-c", 'exec tail --follow=name --retry --quiet "$@" 2>/dev/null', "tail",
+            f"--lines={lines}", "--", path)  # fmt: skip
     for line in box.host.lines(argv):
         if (one := parsed(line)) is not None:
             yield one
