@@ -496,6 +496,7 @@ def test_the_reference_has_the_limits_of_the_code() -> None:
     told = {row[0].strip("| "): row[1] for row in rows}
     limits = f"{head.MAX_HEAD_BYTES >> 10} KiB, {head.MAX_HEADERS} headers"
     assert told["head of a request"] == limits
+    assert told["target of a request"] == f"{head.MAX_TARGET_BYTES} bytes"
     most = str(ProxySettings().max_body).replace("MiB", " MiB")
     assert told["body of a request"] == f"`max_body` ({most})"
     assert told["a head, from its first byte"] == f"{patience.HEAD_TIMEOUT_S:.0f} s"
