@@ -141,14 +141,6 @@ def not_up(box: Box, unit: str) -> HostError:
     )
 
 
-def loopback_port(box: Box) -> int | None:
-    """The port where this box's 127.0.0.1 leads to the proxy; None: there is none."""
-    for address in listened(box.store.unit_text(SOCKET)):
-        if address.host in ("127.0.0.1", "0.0.0.0"):  # noqa: S104  # no binding
-            return address.port
-    return None
-
-
 class Removed(msgspec.Struct, frozen=True):
     """What uninstalling did. removed: units. edited: those that were changed by hand, and stay."""
 

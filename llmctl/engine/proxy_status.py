@@ -11,8 +11,9 @@ from llmctl.core.unit import Owner, read_header
 from llmctl.engine.apply import Kind, file_change
 from llmctl.engine.box import Box
 from llmctl.engine.process import memory, uptime
-from llmctl.engine.proxy_setup import loopback_port, not_up
+from llmctl.engine.proxy_setup import not_up
 from llmctl.engine.proxy_units import is_installed, lenient, wanted
+from llmctl.engine.proxy_view import loopback_port
 from llmctl.errors import ProfileError
 from llmctl.health import get
 

@@ -12,7 +12,8 @@ from llmctl.health import get
 
 SOCKET = "llmctl-proxy.socket"
 TIMEOUT_S = 1.0
-_LISTENS = re.compile(r"^ListenStream=(?:(127\.[0-9.]+|0\.0\.0\.0|\[::1?\]):)?(\d+)$", re.MULTILINE)
+_LISTENS = re.compile(r"^ListenStream=(?:127\.0\.0\.1|0\.0\.0\.0):(\d+)$", re.MULTILINE)
+"""`[::]` is not among them: the socket has BindIPv6Only=, and this machine is asked by IPv4."""
 
 
 class ProxyView(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,10 +47,9 @@ class _Told(msgspec.Struct):
 
 def proxy_view(box: Box) -> ProxyView | None:
     """How the proxy is; None: it is not installed, or not where this machine can ask it."""
-    found = _LISTENS.search(box.store.unit_text(SOCKET) or "")
-    if found is None:
+    port = loopback_port(box)
+    if port is None:
         return None
-    port = int(found[2])
     url = f"http://127.0.0.1:{port}"
     status, body = get(box.host, port, "/llmctl/status", timeout=TIMEOUT_S)
     try:
@@ -65,6 +65,12 @@ def proxy_view(box: Box) -> ProxyView | None:
         switching=tuple(q.switching for q in told.queues.values() if q.switching),
         connections=told.connections, problems=(*problem, *told.problems),
     )  # fmt: skip
+
+
+def loopback_port(box: Box) -> int | None:
+    """The port where this box's 127.0.0.1 leads to the proxy; None: there is none."""
+    found = _LISTENS.search(box.store.unit_text(SOCKET) or "")
+    return int(found[1]) if found else None
 
 
 def _listens(box: Box, port: int) -> bool:
