@@ -72,6 +72,10 @@ class SwitchError(LlmctlError):
         self.evidence = tuple(evidence)
 
 
+class DisplacedError(SwitchError):
+    """Somebody switched to another model meanwhile; nothing is wrong with this one."""
+
+
 class NothingRunsError(SwitchError):
     """The switch failed, and no model of the group is ready."""
 

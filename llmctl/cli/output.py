@@ -71,29 +71,32 @@ def say(text: str, *, style: str = "") -> None:
         print(text, file=sys.stderr, flush=True)  # noqa: T201  # the one door to stderr
 
 
-def table(header: Row, rows: Sequence[Row]) -> None:
-    """Rows under a header. A cell that is a state gets its colour."""
-    if is_terminal(sys.stdout):
-        _rich_table(header, rows)
-        return
+def table(header: Row, rows: Sequence[Row], *, folds: bool = True) -> None:
+    """Rows under a header. A cell that is a state gets its colour. folds: long cells go on in their
+    column on a narrow terminal; else, where a row is one entry of a log, it stays one line."""
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    if is_terminal(sys.stdout):
+        _rich_table(header, rows, widths, folds=folds)
+        return
     for row in (header, *rows):
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         answer("  ".join(cells).rstrip())
 
 
-def _rich_table(header: Row, rows: Sequence[Row]) -> None:
+def _rich_table(header: Row, rows: Sequence[Row], widths: Sequence[int], *, folds: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
     drawn = Table(box=None, pad_edge=False)
-    for number, word in enumerate(header):
-        width = max(len(row[number]) for row in (header, *rows))
+    for word, width in zip(header, widths, strict=True):
         # Nothing is cut off, since paths are for copying; and short cells stay whole.
         drawn.add_column(Text(word, style="bold"), overflow="fold", no_wrap=width <= UNFOLDED)
     for row in rows:
         drawn.add_row(*(Text(cell, style=_style(cell)) for cell in row))
-    console(sys.stdout).print(drawn)
+    screen = console(sys.stdout)
+    if not folds:
+        screen.width = max(screen.width, sum(widths) + 2 * len(widths))
+    screen.print(drawn)
 
 
 def _style(cell: str) -> str:

@@ -35,7 +35,7 @@ def requests(
         if json:
             answer_json(found)
             return
-        table(HEADER, [row(one) for one in found])
+        table(HEADER, [row(one) for one in found], folds=False)
         if not found:
             say("The proxy has noted down no requests.")
 

@@ -135,7 +135,7 @@ def _struct(
             continue
         values[key] = _value(field.type, given, (key,), problems)
     problems.extend(
-        ((name,), f"missing; expected {expects(field.type)}")
+        ((name,), f"missing; expected {words}" if (words := expects(field.type)) else "missing")
         for name, field in fields.items()
         if field.required and name not in raw
     )
@@ -152,6 +152,11 @@ def _value(kind: Any, given: Any, path: Path, problems: list[tuple[Path, str]]) 
     items = _item_type(kind)
     if items is not None and isinstance(given, dict):  # msgspec would not say which item
         return {key: _value(items, one, (*path, key), problems) for key, one in given.items()}
+    if isinstance(given, dict) and (plain := _struct_type(kind)) is not None:
+        inner: list[tuple[Path, str]] = []
+        value = _struct(plain, given, inner, {})
+        problems.extend(((*path, *where), text) for where, text in inner)
+        return value
     try:
         return msgspec.convert(given, kind)
     except msgspec.ValidationError as error:
@@ -167,6 +172,12 @@ def _item_type(kind: Any) -> Any:
     """What the values of a dict are; None for any other type."""
     plain = kind.__origin__ if hasattr(kind, "__metadata__") else kind
     return plain.__args__[1] if getattr(plain, "__origin__", None) is dict else None
+
+
+def _struct_type(kind: Any) -> type[msgspec.Struct] | None:
+    """A section: msgspec would stop at its first fault, and does not know the words for it."""
+    plain = kind.__origin__ if hasattr(kind, "__metadata__") else kind
+    return plain if isinstance(plain, type) and issubclass(plain, msgspec.Struct) else None
 
 
 def _translate(message: str, path: Path, wanted: str, found: str) -> tuple[Path, str]:

@@ -15,7 +15,7 @@ from llmctl.engine.clock import Clock
 from llmctl.engine.ports import holders
 from llmctl.engine.proxy_path import hidden_builds
 from llmctl.engine.proxy_units import is_installed, lenient, wanted
-from llmctl.errors import HostError
+from llmctl.errors import HostError, sentence
 
 SETTLE_TIMEOUT_S = 20.0
 _POLL_S = 0.05
@@ -49,7 +49,7 @@ def install(
         box.systemd.start(unit)
         status = _settled(box, unit, clock)
         if status.has_failed or not status.is_up:
-            raise _not_up(box, unit)
+            raise not_up(box, unit)
     user = box.host.environ().get("USER", "$USER")
     listen = listened(box.store.unit_text(SOCKET))
     return Installed(
@@ -60,16 +60,17 @@ def install(
 def follow(box: Box, changes: Sequence[Change], *, clock: Clock) -> None:
     """Have a running proxy see what was applied, with as little disturbance as will do.
 
-    Other addresses: the socket is opened anew. Another program: the service is restarted, and the
-    socket takes what comes meanwhile. Anything else: it reads its configuration again.
+    Other addresses: the socket is opened anew, as is one that has failed. Another program: the
+    service is restarted, and the socket takes what comes meanwhile. Anything else: it reads its
+    configuration again.
     """
     if not is_installed(box):
         return
     made = {one.unit: one for one in changes if one.is_change}
     if SOCKET in made and _moved(made[SOCKET]):
-        box.systemd.try_restart(SOCKET)
-        if _settled(box, SOCKET, clock).has_failed:
-            raise _not_up(box, SOCKET)
+        _move(box, made[SOCKET], clock)
+    elif box.systemd.status([SOCKET])[0].has_failed:
+        _reopen(box, clock)
     elif SERVICE in made:
         box.systemd.try_restart(SERVICE)
     else:
@@ -78,6 +79,32 @@ def follow(box: Box, changes: Sequence[Change], *, clock: Clock) -> None:
 
 def _moved(change: Change) -> bool:
     return set(listened(change.before)) != set(listened(change.after))
+
+
+def _move(box: Box, change: Change, clock: Clock) -> None:
+    """Have the socket listen elsewhere. Where it cannot it goes back, so that a port that somebody
+    else has costs no client the old one."""
+    try:
+        _reopen(box, clock)
+    except HostError as error:
+        if change.before is None:
+            raise
+        box.store.write_unit(SOCKET, change.before)
+        box.systemd.reload()
+        _reopen(box, clock)
+        old = ", ".join(map(str, listened(change.before)))
+        message = f"{sentence(error.message)} It listens where it did: {old}."
+        raise HostError(message, hint=error.hint) from None
+
+
+def _reopen(box: Box, clock: Clock) -> None:
+    """A socket that somebody has stopped stays closed; one that has failed was not stopped."""
+    if box.systemd.status([SOCKET])[0].has_failed:
+        box.systemd.restart(SOCKET)
+    else:
+        box.systemd.try_restart(SOCKET)
+    if _settled(box, SOCKET, clock).has_failed:
+        raise not_up(box, SOCKET)
 
 
 def _check_program(box: Box, python: str) -> None:
@@ -101,7 +128,7 @@ def _settled(box: Box, unit: str, clock: Clock) -> UnitStatus:
     return status
 
 
-def _not_up(box: Box, unit: str) -> HostError:
+def not_up(box: Box, unit: str) -> HostError:
     """Why it did not start: most often somebody else has the port."""
     for address in listened(box.store.unit_text(SOCKET)) if unit == SOCKET else ():
         found = [str(one) for one in holders(box, address.port)]

@@ -10,6 +10,7 @@ from llmctl.engine.apply import Kind, file_change
 from llmctl.engine.box import Box
 from llmctl.engine.process import memory, uptime
 from llmctl.engine.proxy_path import hidden_builds
+from llmctl.engine.proxy_setup import not_up
 from llmctl.engine.proxy_told import Told, told
 from llmctl.engine.proxy_told import port as port_of
 from llmctl.engine.proxy_units import is_installed, lenient, wanted
@@ -48,6 +49,7 @@ def proxy_status(box: Box, python: str) -> ProxyStatus:
     socket, service = box.systemd.status(UNITS)
     port = port_of(box)
     _, said = told(box, port) if service.is_running and port else (False, None)
+    problems += tuple(not_up(box, one.unit).message for one in (socket, service) if one.has_failed)
     return ProxyStatus(
         installed=True, state=_state(socket, service), files=files,
         listen=listened(box.store.unit_text(SOCKET)), enabled=socket.enabled,

@@ -9,7 +9,8 @@ from llmctl.engine.box import Box
 from llmctl.health import get
 
 TIMEOUT_S = 1.0
-_LISTENS = re.compile(r"^ListenStream=(?:(127\.[0-9.]+|0\.0\.0\.0|\[::1?\]):)?(\d+)$", re.MULTILINE)
+_LISTENS = re.compile(r"^ListenStream=(?:127\.0\.0\.1|0\.0\.0\.0):(\d+)$", re.MULTILINE)
+"""`[::]` is not among them: the socket has BindIPv6Only=, and this machine is asked by IPv4."""
 
 
 class Queue(msgspec.Struct):
@@ -37,10 +38,9 @@ class Told(msgspec.Struct):
 
 
 def port(box: Box) -> int | None:
-    """Where this box's loopback interface leads to the proxy; None: nowhere, or it is not
-    installed."""
+    """The port where this box's 127.0.0.1 leads to the proxy; None: there is none."""
     found = _LISTENS.search(box.store.unit_text(SOCKET) or "")
-    return int(found[2]) if found else None
+    return int(found[1]) if found else None
 
 
 def told(box: Box, port: int) -> tuple[bool, Told | None]:

@@ -59,10 +59,12 @@ def parsed(line: bytes | str) -> dict[str, Any] | None:
 
 def follow_requests(box: Box, *, lines: int) -> Iterator[dict[str, Any]]:
     """The last entries, from the older files too, and those to come; a file that is moved away is
-    left for its successor."""
+    left for its successor, of which tail would tell on the screen, as of one that is not there
+    yet."""
     path = box.store.request_log
     yield from _older(box, lines - len(_tail(box, path, lines)))
-    argv = ("tail", f"--lines={lines}", "--follow=name", "--retry", "--quiet", "--", path)
+    argv = ("sh", "-c", 'exec tail --follow=name --retry --quiet "$@" 2>/dev/null', "tail",
+            f"--lines={lines}", "--", path)  # fmt: skip
     for line in box.host.lines(argv):
         if (one := parsed(line)) is not None:
             yield one

@@ -13,6 +13,7 @@ from llmctl.core.words import profile_of
 from llmctl.engine.failure import Failure, failure
 from llmctl.engine.wait import in_charge
 from llmctl.errors import (
+    DisplacedError,
     HostError,
     NothingRunsError,
     ProfileError,
@@ -104,7 +105,7 @@ class Rollback:
 
     def _displaced(self, rival: str) -> SwitchError:
         by = profile_of(rival) or rival
-        return SwitchError(
+        return DisplacedError(
             f"{self._name} was displaced by {by}: somebody switched to that one after you.",
             hint=f"Agree who has the box, then `llmctl switch {self._name}` again.",
         )

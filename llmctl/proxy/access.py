@@ -20,7 +20,7 @@ from llmctl.proxy.head import Headers, Request
 from llmctl.proxy.keys import ApiKey, Keyring, secret_of
 
 OPEN = frozenset({b"/health", b"/v1/health"})
-"""Needs no key, as with llama-server: whoever watches over a service has none."""
+"""To be read without a key, as with llama-server: whoever watches over a service has none."""
 OURS = b"/llmctl/"
 WRONG_KEY = "invalid_api_key"
 _WATCHED = frozenset({b"slots", b"tools", b"cors-proxy"})
@@ -73,7 +73,7 @@ def admitted(request: Request, path: bytes, at: Connection, policy: Policy) -> C
     given = {lower: value for name, value in request.headers if (lower := name.lower()) in _WANTED}
     if policy.keys is None:
         return _keyless(request, path, at, policy, given)
-    if request.path in OPEN or is_preflight(request, given):
+    if (request.path in OPEN and _reads(request)) or is_preflight(request, given):
         return Caller()
     return _keyed(request, path, at, policy, given)
 
@@ -105,7 +105,7 @@ def _keyed(
         trouble = _from_a_page(request, policy, given)
         if trouble is not None:
             return trouble
-    if key is None and not secret and _is_here(at, given) and _is_ours(request.path):
+    if key is None and not secret and _is_here(at, given) and _is_ours(request):
         return Caller()
     if key is None:
         return _unauthorized(policy.keys, has_secret=bool(secret))
@@ -166,7 +166,7 @@ def _foreign(origin: str) -> Trouble:
 def _is_visit(request: Request, given: Mapping[bytes, bytes]) -> bool:
     """Somebody followed a link, and sees what comes."""
     return (
-        request.method in (b"GET", b"HEAD")
+        _reads(request)
         and given.get(b"sec-fetch-mode") == b"navigate"
         and given.get(b"sec-fetch-dest") == b"document"
     )
@@ -186,8 +186,13 @@ def _is_our_name(host: str, names: frozenset[str], more: tuple[str, ...]) -> boo
 # What is asked
 
 
-def _is_ours(path: bytes) -> bool:
-    return path.startswith(OURS) or path == b"/metrics"
+def _reads(request: Request) -> bool:
+    """Other methods are no page of the proxy, and would go on to a model."""
+    return request.method in (b"GET", b"HEAD")
+
+
+def _is_ours(request: Request) -> bool:
+    return request.path.startswith(OURS) or (request.path == b"/metrics" and _reads(request))
 
 
 def _is_control(request: Request, path: bytes) -> bool:

@@ -10,6 +10,7 @@ for nobody. What needs no model (the lists, /tokenize, the web page) is still an
 import asyncio
 from typing import TYPE_CHECKING
 
+from llmctl.proxy.access import is_loopback
 from llmctl.proxy.again import Again
 from llmctl.proxy.dialect import Trouble
 from llmctl.proxy.head import Request
@@ -57,7 +58,7 @@ class Client(asyncio.Protocol):
         here = transport.get_extra_info("sockname")
         self.here = here[0] if isinstance(here, tuple) else "local"
         if isinstance(peer, tuple):
-            watch(transport.get_extra_info("socket"))
+            watch(transport.get_extra_info("socket"), is_here=is_loopback(self.peer))
         self._proxy.clients.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -29,12 +29,16 @@ _WITH_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
 """RFC 9110, 8.6: these say their length even where it is 0."""
 EVENTS = b"text/event-stream"
 MAX_HEAD_BYTES = 64 << 10
+MAX_TARGET_BYTES = 32_000
+"""llama-server (cpp-httplib) closes its connection, without an answer, on a first line beyond
+32 KiB: it would be taken for one that has died."""
 MAX_HEADERS = 128
 
 REASONS = {
     100: b"Continue", 200: b"OK", 204: b"No Content", 400: b"Bad Request", 401: b"Unauthorized",
     403: b"Forbidden", 404: b"Not Found", 405: b"Method Not Allowed", 408: b"Request Timeout",
-    409: b"Conflict", 413: b"Content Too Large", 415: b"Unsupported Media Type",
+    409: b"Conflict", 413: b"Content Too Large",
+    414: b"URI Too Long", 415: b"Unsupported Media Type",
     417: b"Expectation Failed",
     429: b"Too Many Requests", 431: b"Request Header Fields Too Large",
     500: b"Internal Server Error", 501: b"Not Implemented", 502: b"Bad Gateway",
@@ -42,7 +46,8 @@ REASONS = {
 }  # fmt: skip
 
 
-_TARGET = re.compile(rb"[!-~]+")
+_TARGET = re.compile(rb'[!-"$-~]+')
+_HALF_ESCAPED = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 
 
@@ -144,7 +149,9 @@ class Fault(msgspec.Struct, frozen=True):
 def split_target(target: bytes) -> tuple[bytes, bytes] | None:
     """Path and query of a request's target; None: it is of a form that is not served here.
 
-    Only visible ASCII is a target (RFC 3986), though llhttp lets other bytes pass.
+    Only visible ASCII is a target, and a `#` is none of it (RFC 9112, 3.2), though llhttp lets
+    both pass. llama-server (cpp-httplib) cuts a target at `#` and reads `%u0073` as `s`: what it
+    would understand in another way than who looks here must not reach it.
     """
     if not _TARGET.fullmatch(target):
         return None
@@ -157,13 +164,15 @@ def split_target(target: bytes) -> tuple[bytes, bytes] | None:
         rest = target[absolute.end() :]
         target = rest if rest.startswith(b"/") else b"/" + rest
     path, _, query = target.partition(b"?")
-    return path, query
+    return None if _HALF_ESCAPED.search(path) else (path, query)
 
 
 def fault(request: Request, target: bytes, headers: int) -> Fault | None:
     """What llhttp lets pass and a careful server does not. headers: how many there are."""
     if headers > MAX_HEADERS:
         return Fault(431, f"A request may have {MAX_HEADERS} headers.")
+    if len(target) > MAX_TARGET_BYTES:
+        return Fault(414, f"A target may have {MAX_TARGET_BYTES} bytes.")
     if request.version not in ("1.1", "1.0"):
         return Fault(505, f"HTTP/{request.version} is not spoken here.")
     if request.method == b"CONNECT":

@@ -7,7 +7,6 @@ never right lets nobody in.
 from llmctl.errors import HostError, LlmctlError, ProfileError
 from llmctl.host.base import Entry, Host
 from llmctl.proxy.keys import ApiKey, Keyring, parse_keys
-from llmctl.proxy.request_log import complain
 
 OTHERS = 0o077
 """Permissions of everybody but the owner, as for an SSH key: with a user of one's own per program a
@@ -36,8 +35,6 @@ class KeyFile:
             self._ring = Keyring(load_keys(host, path, entry))
         except LlmctlError as error:
             self._ring = Keyring(before.keys, error.message)
-        if self._ring.problem not in (None, before.problem):
-            complain(f"{self._ring.problem}")
         return self._ring
 
 

@@ -6,9 +6,10 @@ soon as there is room.
 """
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from llmctl.proxy.tasks import log
 
 MOST_BYTES = 10 << 20
 FILES = 3
@@ -17,17 +18,12 @@ MOST_WAITING = 20_000
 """Lines that may wait for a disk that hangs."""
 
 
-def complain(text: str) -> None:
-    """A line for the journal."""
-    sys.stderr.write(f"llmctl-proxy: {text}\n")
-
-
 class RequestLog:
     """Its lines. dropped: those that could not be written, since the start."""
 
     def __init__(
         self, path: str, *, most_bytes: int = MOST_BYTES, files: int = FILES,
-        say: Callable[[str], None] = complain,
+        say: Callable[[str], None] = log,
     ) -> None:  # fmt: skip
         self._path, self._most, self._files = Path(path), most_bytes, files
         self._say = say

@@ -6,16 +6,19 @@ GONE_AFTER_S = 60
 """After so long without a word from its machine, a client counts as gone."""
 
 
-def watch(peer: socket.socket | None) -> None:
+def watch(peer: socket.socket | None, *, is_here: bool) -> None:
     """Let the kernel find out that a machine has gone without a word: a laptop that was closed
-    would keep its place in the queue, and its slot, while nothing is written to it."""
+    would keep its place in the queue, and its slot, while nothing is written to it. The kernel's
+    TCP_USER_TIMEOUT also ends a connection whose window was shut for so long, and that of loopback
+    opens by 64 KiB at a time: who reads 1 KB/s would be cut in the midst of it."""
     if peer is not None:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, GONE_AFTER_S // 4)
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2)
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, GONE_AFTER_S // 2)
-            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * GONE_AFTER_S)
+            if not is_here:  # this machine does not vanish
+                peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * GONE_AFTER_S)
 
 
 def send_at_once(connection: socket.socket | None) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from llmctl.core.proxy_settings import ProxySettings
-from llmctl.errors import LlmctlError, TakenDownError
+from llmctl.errors import DisplacedError, LlmctlError, TakenDownError
 from llmctl.proxy.dialect import Trouble
 from llmctl.proxy.hangs import Hangs, hung
 from llmctl.proxy.keeper import Keeper, Seen, resident
@@ -277,19 +277,24 @@ class Switchboard:
         self.table = Table(self.table.served, self.table.names, active, self.table.coming)
 
     async def _failed(self, queue: str, model: str, error: LlmctlError) -> None:
-        """What runs instead is what systemd says."""
-        trouble = Trouble(
-            503, "switch_failed", f"{model} could not be started. {error.message}",
-            retry_after_s=int(RETRY_AFTER_S),
-        )  # fmt: skip
-        self._failures[model] = self._now(), trouble
-        ready, stopped = None, (model,) if isinstance(error, TakenDownError) else ()
+        """What runs instead is what systemd says. A model that had to make way for somebody's
+        switch has not failed."""
+        ready = coming = None
+        stopped = (model,) if isinstance(error, TakenDownError) else ()
         try:
             seen = await asyncio.to_thread(self._keeper.look)
             self.table = Table.of(seen.served, seen.ready, seen.coming)
-            ready = seen.ready.get(queue)
+            ready, coming = seen.ready.get(queue), seen.coming.get(queue)
         except LlmctlError as blind:
             self.problem = blind.message
         turns = self.turns(queue)
-        self.act(queue, turns.failed(model, trouble, self._now(), ready=ready, stopped=stopped))
+        if isinstance(error, DisplacedError) and (ready or coming):
+            self.act(queue, turns.displaced(ready, coming, self._now()))
+        else:
+            trouble = Trouble(
+                503, "switch_failed", f"{model} could not be started. {error.message}",
+                retry_after_s=int(RETRY_AFTER_S),
+            )  # fmt: skip
+            self._failures[model] = self._now(), trouble
+            self.act(queue, turns.failed(model, trouble, self._now(), ready=ready, stopped=stopped))
         self.wake()

@@ -192,6 +192,12 @@ class Turns:
         told = (Refuse(ticket, trouble) for ticket in refused)
         return [*told, *self.observed(ready, None, now, stopped=stopped)]
 
+    def displaced(self, ready: str | None, coming: str | None, now: float) -> list[Action]:
+        """Somebody switched to another model while ours was loading: who waits goes on waiting, for
+        theirs to end as for any switch by hand."""
+        self.switching = self._draining_since = None
+        return self.observed(ready, coming, now)
+
     def tick(self, now: float) -> list[Action]:
         """Time has passed."""
         return self._next(now)

@@ -132,6 +132,18 @@ def test_a_taken_port_is_told_with_its_holder(site: ManagerSite, port: int) -> N
     assert get(port)[0] == 503
 
 
+def test_what_keeps_it_from_listening_is_shown_and_apply_tries_again(
+    site: ManagerSite, port: int
+) -> None:
+    with socket.create_server(("127.0.0.1", port)):
+        site.llmctl("proxy", "install", status=UNREACHABLE)
+        seen = site.json("proxy", "status")
+    assert seen["state"] == "failed"
+    assert f"port {port} is taken by pid" in seen["problems"][0]
+    site.llmctl("apply")
+    assert get(port)[0] == 503
+
+
 def test_units_of_others_and_edits_are_respected(site: ManagerSite, port: int) -> None:
     path = f"{site.unit_dir}/{SERVICE}"
     site.put({path: "[Service]\nExecStart=/bin/true\n"})
@@ -166,6 +178,19 @@ def test_other_addresses_are_listened_on_after_apply(site: ManagerSite, port: in
     assert f"+ListenStream=127.0.0.1:{other}" in site.llmctl("apply").stdout
     assert get(other)[0] == 503
     assert get(port)[0] == 0
+
+
+def test_a_new_address_that_is_taken_costs_nobody_the_old_one(site: ManagerSite, port: int) -> None:
+    site.llmctl("proxy", "install")
+    other = free_port()
+    listen(site, f"127.0.0.1:{other}")
+    with socket.create_server(("127.0.0.1", other)):
+        told = site.llmctl("apply", status=UNREACHABLE).stderr
+    assert f"port {other} is taken by pid" in told
+    assert f"It listens where it did: 127.0.0.1:{port}." in told
+    assert get(port)[0] == 503
+    site.llmctl("apply")
+    assert get(other)[0] == 503
 
 
 # ------------------------------------------------------------------------------- restarts

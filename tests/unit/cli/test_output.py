@@ -83,6 +83,18 @@ def test_a_cell_has_the_colour_of_the_word_it_begins_with(
     assert f"\n{colour}{cell}" in screen.getvalue()
 
 
+def test_an_entry_of_a_log_is_one_line_on_any_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Terminal()
+    monkeypatch.setattr("sys.stdout", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "40")
+    entry = ("2026-11-21 14:07:41", "chat", "a" * 20, "ok")
+    output.table(("TIME", "ENDPOINT", "ASKED", "OUTCOME"), [entry], folds=False)
+    lines = [line.split() for line in screen.getvalue().splitlines()]
+    assert lines[1:] == [" ".join(entry).split()]
+
+
 def test_colours_are_left_out_when_nobody_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Terminal()
     monkeypatch.setattr("sys.stdout", screen)

@@ -64,8 +64,11 @@ def test_nothing_is_said_to_be_nothing(llmctl: CommandLine) -> None:
     assert llmctl("requests", "--json").json == []
 
 
-def test_following_prints_what_comes(llmctl: CommandLine) -> None:
-    llmctl.program("tail", f"echo '{json.dumps(ENTRY)}'")
+def test_following_prints_what_comes(
+    llmctl: CommandLine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    llmctl.program("tail", f"echo 'it has become inaccessible' >&2; echo '{json.dumps(ENTRY)}'")
     header, line = llmctl("requests", "-f").stdout.splitlines()
+    assert "inaccessible" not in capfd.readouterr().err  # a rotated file is no news for a person
     assert header.index("OUTCOME") == line.rindex("ok")
     assert json.loads(llmctl("requests", "-f", "--json").stdout) == ENTRY

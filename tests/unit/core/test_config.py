@@ -152,3 +152,16 @@ def test_every_key_has_a_title_a_description_and_an_example(
 def test_the_schema_describes_every_key() -> None:
     properties = json_schema()["$defs"]["Config"]["properties"]
     assert set(properties) == {field.name for field in msgspec.structs.fields(Config)}
+
+
+def test_each_fault_of_a_section_is_told_in_words() -> None:
+    assert problems("proxy: {max_wait: soon, unknown_model: some, max_queue: 0, hots: [a.b]}") == (
+        'config.yaml: proxy.max_wait: expected a time such as 500ms, 30s, 5m or 1h, got "soon"',
+        'config.yaml: proxy.unknown_model: expected active or error, got "some"',
+        "config.yaml: proxy.max_queue: expected a whole number, at least 1, got 0",
+        "config.yaml: proxy.hots: unknown key; did you mean hosts?",
+    )
+
+
+def test_what_a_section_of_a_name_lacks_is_told() -> None:
+    assert problems("groups: {gpu: {}}") == ("config.yaml: groups.gpu.port: missing",)

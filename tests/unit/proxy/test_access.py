@@ -140,6 +140,14 @@ def test_this_machine_sees_the_proxys_own_pages_without_a_key(path: str) -> None
     )
 
 
+@pytest.mark.parametrize("path", ["/health", "/v1/health", "/metrics"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+def test_an_open_page_is_open_for_reading_only(path: str, method: str) -> None:
+    """Anything else goes on to the model that its body names, and would start it."""
+    assert ask(path, method=method, keys=RING) == "401 no_api_key"
+    assert ask(path, method="HEAD", keys=RING) == "ok"
+
+
 @pytest.mark.parametrize("path", ["/health", "/metrics", "/llmctl/status", "/v1/health"])
 def test_a_models_page_of_the_same_name_needs_a_key(path: str) -> None:
     """It would start that model."""

@@ -18,7 +18,7 @@ from llmctl.core.proxy_settings import ProxySettings
 from llmctl.proxy import head, patience
 from llmctl.proxy.client import MOST_EARLY
 from llmctl.proxy.server import FAREWELL_S, IDLE_TIMEOUT_S
-from llmctl.proxy.sockets import GONE_AFTER_S
+from llmctl.proxy.sockets import GONE_AFTER_S, watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -478,9 +478,17 @@ def test_the_kernel_looks_after_machines_that_vanish() -> None:
                 peer.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
                 peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL),
                 peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT),
+                peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT),
             ]
 
-    assert asyncio.run(options()) == [1, 15, 2]
+    assert asyncio.run(options()) == [1, 15, 2, 0]  # from here: nobody who reads slowly is cut
+
+
+def test_the_kernel_ends_what_another_machine_does_not_take() -> None:
+    with socket.socket() as peer:
+        watch(peer, is_here=False)
+        told = peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    assert told == 1000 * GONE_AFTER_S
 
 
 def test_the_reference_has_the_limits_of_the_code() -> None:
@@ -489,6 +497,7 @@ def test_the_reference_has_the_limits_of_the_code() -> None:
     told = {row[0].strip("| "): row[1] for row in rows}
     limits = f"{head.MAX_HEAD_BYTES >> 10} KiB, {head.MAX_HEADERS} headers"
     assert told["head of a request"] == limits
+    assert told["target of a request"] == f"{head.MAX_TARGET_BYTES} bytes"
     most = str(ProxySettings().max_body).replace("MiB", " MiB")
     assert told["body of a request"] == f"`max_body` ({most})"
     assert told["a head, from its first byte"] == f"{patience.HEAD_TIMEOUT_S:.0f} s"

@@ -11,14 +11,17 @@ from llmctl.proxy.head import AnswerHead, Request, answer_head, chunk, forwarded
     ("target", "parts"),
     [(b"/", (b"/", b"")), (b"/a?b=c?d", (b"/a", b"b=c?d")), (b"*", (b"*", b"")),
      (b"http://x/a?b", (b"/a", b"b")), (b"HTTPS://x", (b"/", b"")), (b"http://x?b", (b"/", b"b")),
-     (b"http://u@x:1/a", (b"/a", b"")), (b"//x/a", (b"//x/a", b"")), (b"/%00", (b"/%00", b""))],
+     (b"http://u@x:1/a", (b"/a", b"")), (b"//x/a", (b"//x/a", b"")), (b"/%00", (b"/%00", b"")),
+     (b"/%aF%20?%u0073&100%", (b"/%aF%20", b"%u0073&100%"))],
 )  # fmt: skip
 def test_targets(target: bytes, parts: tuple[bytes, bytes]) -> None:
     assert split_target(target) == parts
 
 
 @pytest.mark.parametrize("target", [b"", b"a", b"x:80", b"ftp://x/", b"/ a", b"/\xff", b"/\x00",
-                                    b"/\x7f", b"http:/x", b"**"])  # fmt: skip
+                                    b"/\x7f", b"http:/x", b"**", b"/slots#", b"/a?b#c", b"#",
+                                    b"/%u0073lots", b"/%", b"/%7", b"/%7g/",
+                                    b"http://x/%s"])  # fmt: skip
 def test_what_is_no_target(target: bytes) -> None:
     assert split_target(target) is None
 

@@ -100,8 +100,9 @@ def test_the_keys_of_another_file_are_not_kept() -> None:
     assert names(file.read(box, "/home/ana/other")) == []
 
 
-def test_a_problem_is_complained_about_once(capsys: pytest.CaptureFixture[str]) -> None:
-    box, file = host(mode=0o644), KeyFile()
-    for _ in range(3):
-        file.read(box, PATH)
-    assert capsys.readouterr().err.count("others may read it") == 1
+def test_what_is_wrong_is_said_by_who_reads_it_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    """The Switchboard writes every problem to the journal, once."""
+    ring = KeyFile().read(host(mode=0o644), PATH)
+    assert ring is not None
+    assert "others may read it" in (ring.problem or "")
+    assert capsys.readouterr().err == ""

@@ -131,6 +131,7 @@ REFUSED = {
     "a long head": (431, request(b"X: " + b"a" * MAX_HEAD_BYTES)),
     "a head without end": (431, b"GET / HTTP/1.1\r\nX: " + b"a" * MAX_HEAD_BYTES),
     "a long target": (431, request(line=b"GET /" + b"a" * MAX_HEAD_BYTES + b" HTTP/1.1")),
+    "a target that no server takes": (414, request(line=b"GET /" + b"a" * 32_000 + b" HTTP/1.1")),
     "many headers": (431, request(*[b"X: y"] * MAX_HEADERS)),
 }  # fmt: skip
 REFUSED_BODIES = {

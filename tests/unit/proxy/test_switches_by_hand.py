@@ -7,9 +7,10 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from support.asking import until
 
 from llmctl.core.proxy_settings import ProxySettings
-from llmctl.errors import HostError, NothingRunsError, TakenDownError
+from llmctl.errors import DisplacedError, HostError, NothingRunsError, TakenDownError
 from llmctl.proxy.keeper import Progress, Seen
 from llmctl.proxy.routing import Rules, Served, route
 from llmctl.proxy.switchboard import Switchboard
@@ -202,6 +203,55 @@ def test_who_waits_for_the_model_that_somebody_starts_goes_ahead_with_it() -> No
         scene.box.may_end.set()
         await waiting.heard.wait()
         assert (waiting.events, scene.box.switches) == (["admitted"], ["b"])
+
+    run(test)
+
+
+def test_who_waits_for_a_model_that_had_to_make_way_goes_on_waiting() -> None:
+    """Somebody switched to b by hand while a was loading: a has not failed."""
+
+    class Contended(Box):
+        def switch(self, name: str, *, timeout: float, progress: Progress) -> None:
+            super().switch(name, timeout=timeout, progress=progress)
+            if len(self.switches) == 1:
+                self.is_now(coming="b")
+                raise DisplacedError("a was displaced by b")
+
+    async def test(scene: Scene) -> None:
+        scene.box = Contended()
+        scene.board = Switchboard(scene.box, scene.requests, lambda: 0.0, Deaf())
+        await scene.board.look()
+        first, later = scene.asks(A), scene.asks(B)
+        await until(lambda: no_switch(scene))
+        assert (scene.box.switches, first.events) == (["a"], [])
+        scene.box.is_now(ready="b")
+        await scene.board.look()
+        assert (later.events, first.events) == (["admitted"], [])
+        assert scene.asks(A).events == []  # and no refusal for what is no failure
+        scene.board.done(B)
+        await first.heard.wait()
+        assert (scene.box.switches, first.events) == (["a", "a"], ["admitted"])
+
+    async def no_switch(scene: Scene) -> bool:
+        return scene.board.queues["gpu"].switching is None
+
+    run(test)
+
+
+def test_what_made_way_for_no_model_of_ours_has_failed() -> None:
+    """A unit that the proxy does not serve has the box: it would be stopped again at once."""
+
+    class Displaced(Box):
+        def switch(self, name: str, *, timeout: float, progress: Progress) -> None:
+            super().switch(name, timeout=timeout, progress=progress)
+            raise DisplacedError("a was displaced by ollama.service")
+
+    async def test(scene: Scene) -> None:
+        scene.board = Switchboard(Displaced(), scene.requests, lambda: 0.0, Deaf())
+        await scene.board.look()
+        waiting = scene.asks(A)
+        await waiting.heard.wait()
+        assert waiting.events == ["switch_failed"]
 
     run(test)
 
