@@ -150,7 +150,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "PLAIN"}]},
     "/v1/messages": {"messages": [{"role": "user", "content": "PLAIN"}]},
     "/v1/responses": {"input": "PLAIN"},
-    "/v1/completions": {"prompt": "w001"},
+    "/v1/completions": {"prompt": "w001", "temperature": 0},  # else it may end before its limit
 }
 
 
