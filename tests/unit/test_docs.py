@@ -20,6 +20,7 @@ from llmctl.cli.app import COMMANDS, app
 from llmctl.cli.overview import facts
 from llmctl.core.config import Config, parse_config
 from llmctl.core.document import parse_yaml
+from llmctl.core.guard.settings import GuardSettings
 from llmctl.core.profile import Profile, parse_profile
 from llmctl.core.proxy_settings import ProxySettings
 from llmctl.core.state import State
@@ -107,13 +108,18 @@ def test_a_key_of_the_configuration_is_in_the_reference(key: str) -> None:
     assert f"`{key}`" in page("config.md")
 
 
-@pytest.mark.parametrize("field", keys(ProxySettings), ids=lambda field: field.name)
-def test_the_examples_of_the_proxys_section_are_valid(field: Any) -> None:
-    row = next(row for row in block("proxy").splitlines() if row.startswith(f"| `{field.name}` "))
-    examples = re.findall(rf"`({field.name}: .*?)`", row)
+SECTIONS = [("proxy", ProxySettings), ("guard", GuardSettings)]
+
+
+@pytest.mark.parametrize(
+    ("section", "key"), [(name, field.name) for name, kind in SECTIONS for field in keys(kind)]
+)
+def test_the_examples_of_a_section_are_valid(section: str, key: str) -> None:
+    row = next(row for row in block(section).splitlines() if row.startswith(f"| `{key}` "))
+    examples = re.findall(rf"`({key}: .*?)`", row)
     assert examples
     for example in examples:
-        parse_config(parse_yaml(f"proxy:\n  {example}\n", file="docs"), file="docs")
+        parse_config(parse_yaml(f"{section}:\n  {example}\n", file="docs"), file="docs")
 
 
 @pytest.mark.parametrize("name", BLOCKS)
