@@ -1,0 +1,71 @@
+"""The texts of one answer, each watched by a detector of its own."""
+
+from typing import Protocol
+
+from llmctl.core.guard.verdict import Channel, Loop
+
+MOST_KEPT = 8 << 20
+"""Bytes of a text that are kept, for a second attempt; a longer one is watched no further."""
+
+
+class Watching(Protocol):
+    """A detector (core/guard)."""
+
+    loop: Loop | None
+    safe: int
+
+    def feed(self, piece: bytes) -> int:
+        """How much of the text may be shown."""
+        ...
+
+
+class Makes(Protocol):
+    """Who makes detectors."""
+
+    def __call__(self, channel: Channel, *, window: int) -> Watching:
+        """A new one."""
+        ...
+
+
+class Text:
+    """One text: a channel of a choice. total: bytes that came; sent: of them, those that went to
+    the client, or may go. feed: of its detector. is_watched: False once nothing is asked of it."""
+
+    def __init__(self, choice: int, channel: Channel, detector: Watching) -> None:
+        self.choice, self.channel = choice, channel
+        self.detector = detector
+        self.feed = detector.feed
+        self.pieces: list[bytes] = []
+        self.total = self.sent = 0
+        self.before = 0
+        """Pieces that an earlier attempt gave."""
+        self.is_watched = True
+
+    def take(self, piece: bytes) -> bool:
+        """More of it. May it go out?"""
+        self.pieces.append(piece)
+        self.total += len(piece)
+        if not self.is_watched:
+            return True
+        return self.feed(piece) >= self.total and self.total <= MOST_KEPT
+
+    @property
+    def tokens(self) -> int:
+        """About as many as this attempt has given: a server sends one at a time."""
+        return len(self.pieces) - self.before
+
+    def seen(self) -> bytes:
+        """What the client has of it."""
+        return b"".join(self.pieces)[: self.sent]
+
+    def again(self, detector: Watching) -> None:
+        """Another attempt goes on. Its detector knows what the client has, so that what is begun
+        anew counts as what it is: one more copy."""
+        seen = self.seen()
+        self.detector, self.feed = detector, detector.feed
+        self.pieces, self.total, self.before = [seen], len(seen), 1
+        self.feed(seen)
+
+    def release(self) -> None:
+        """Ask nothing more of it, and keep nothing more."""
+        self.is_watched = False
