@@ -9,6 +9,7 @@ from llmctl.proxy.asked import Asked, asked
 from llmctl.proxy.delivery import NONE, Delivery
 from llmctl.proxy.dialect import OTHER, Trouble, endpoint_of
 from llmctl.proxy.head import AnswerHead, Headers, Request, forwarded
+from llmctl.proxy.healing import Healing
 from llmctl.proxy.intake import announced, taken
 from llmctl.proxy.record import Record
 from llmctl.proxy.routing import Served, strip_upstream
@@ -42,6 +43,7 @@ class Relay:
         self.served: Served | None = None
         self._body: Spool | None = None
         self._delivery = NONE
+        self._healing: Healing | None = None
         self.is_waiting = self.is_full = self.is_watching = self._counted = self._is_over = False
         self._tries = 0
         self._unsent = b""
@@ -143,18 +145,50 @@ class Relay:
         self.record.admitted = self._proxy.now()
         self._proxy.journal.admitted(self.ticket, self.record)
         self._tries += 1
+        if self._healing is not None:
+            self._healing.close()
+        self._healing = self._guarding(self.served)
+        self._deliver(self._healing.sent if self._healing else self._body, self.served)
+
+    def _guarding(self, served: Served) -> Healing | None:
+        pool, settings = self._proxy.board.pool(served), self._proxy.guard(served, self._request)
+        found = Healing.of(self, self._request, self.endpoint, self._body, served, settings, pool)
+        self.answer.guard = found.session if found else None
+        return found
+
+    def _deliver(self, body: Spool | None, served: Served) -> None:
         self._delivery = Delivery(
-            self, self._head(self.served), self._body, is_head=self._request.method == b"HEAD",
+            self, self._head(served, body), body, is_head=self._request.method == b"HEAD",
             may_switch=self._request.wants_websocket,
         )  # fmt: skip
-        self._delivery.begin(self._proxy.board.pool(self.served))
+        if self.is_full:
+            self._delivery.pause()
+        self._delivery.begin(self._proxy.board.pool(served))
 
-    def _head(self, served: Served) -> bytes:
+    def _head(self, served: Served, body: Spool | None) -> bytes:
         query = self._request.query
         return forwarded(
             self._request, target=self.path + (b"?" + query if query else b""), port=served.port,
-            length=self._body.nbytes if self._body is not None else None, key=served.key,
+            length=body.nbytes if body is not None else None, key=served.key,
         )  # fmt: skip
+
+    # The guard (see Guarded)
+
+    def pass_on(self, data: bytes) -> None:
+        """See Guarded."""
+        self._send(self.answer.more(data))
+
+    def ask_again(self, body: Spool) -> None:
+        """See Guarded. It is still the one request that the model works on."""
+        assert self.served is not None  # noqa: S101  # it has been asked
+        self._drop_delivery()
+        self._deliver(body, self.served)
+
+    def stop(self) -> None:
+        """See Guarded."""
+        self._drop_delivery()
+        self.answer.outcome = "stopped"
+        self.end()
 
     def refuse(self, trouble: Trouble) -> None:
         """It will not be served, or not to its end."""
@@ -203,6 +237,9 @@ class Relay:
 
     def head(self, head: AnswerHead) -> None:
         """The server's head; it goes out with what follows at once."""
+        if self._healing is not None and self._healing.is_again:
+            self._healing.head(head)
+            return
         if head.status == 503 and not self.answer.has_answer and self._tries < MOST_TRIES:
             self.nothing_came(f"{self.model} is loading")
             return
@@ -214,11 +251,13 @@ class Relay:
     def data(self, data: bytes) -> None:
         """More of its body."""
         sent = self.answer.body(data)
-        if sent and self.record.first is None:
+        if self.record.first is None and (sent or self.answer.is_assembling):
             self.record.saw(data, self._proxy.now())
         if self._unsent:
             sent, self._unsent = self._unsent + sent, b""
         self._send(sent)
+        if self._healing is not None and self._healing.session.wants is not None:
+            self._healing.step()
 
     def raw(self, data: bytes) -> None:
         """After a 101."""
@@ -250,6 +289,9 @@ class Relay:
 
     def nothing_came(self, why: str) -> None:
         """No byte of an answer: generating has no effects, so it can be asked for again."""
+        if self.answer.has_answer:  # a further attempt at one
+            self.lost(why)
+            return
         self._drop_delivery()
         self._uncount()
         if self._is_over or self.served is None:
@@ -290,6 +332,8 @@ class Relay:
             self.is_waiting = False
             self._proxy.board.leave(self, self.served)
         self._uncount()
+        if self._healing is not None:
+            self._healing.close()
         if self._body is not None:
             self._body.close()
         self.record.finish(self._proxy.now(), self.answer)

@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 
+from llmctl.core.guard.settings import GuardSettings
 from llmctl.core.proxy_settings import ProxySettings
 from llmctl.proxy.access import Connection, Policy, admitted, cors_headers
 from llmctl.proxy.client import Client
@@ -105,6 +106,11 @@ class Proxy:
             return Trouble(503, "not_configured", self.board.problem, retry_after_s=10)
         rules = Rules(self.settings.unknown_model, self.models_of(relay))
         return route(self.table, model=relay.asked.model, forced=relay.forced, rules=rules)
+
+    def guard(self, served: Served, request: Request) -> GuardSettings:
+        """How the answer of this model to this request is guarded."""
+        del served, request
+        return GuardSettings()
 
     # Time
 

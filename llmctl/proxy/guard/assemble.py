@@ -44,6 +44,10 @@ class Assembler:
         else:
             self._assembly.take(told)
 
+    def error_body(self) -> bytes:
+        """What the server says in a whole answer where a stream had an event of an error."""
+        return msgspec.json.encode({"error": self.error})
+
     def whole(self) -> bytes | None:
         """The body; None: the stream ended before the answer did."""
         found = self._assembly.whole()
@@ -99,7 +103,7 @@ class Chat:
         function = call.get("function") or {}
         found = self._tools.get(call["index"])
         if found is None:
-            named = {"name": function.get("name"), "arguments": []}
+            named: dict[str, Any] = {"name": function.get("name"), "arguments": []}
             found = {"type": call.get("type", "function"), "function": named, "id": call.get("id")}
             self._tools[call["index"]] = found
         found["function"]["arguments"].append(function.get("arguments") or "")

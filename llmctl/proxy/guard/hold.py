@@ -21,9 +21,7 @@ class Held(msgspec.Struct, frozen=True):
     @property
     def is_safe(self) -> bool:
         """May it go out?"""
-        return all(
-            not text.is_watched or text.detector.safe >= end for text, end in self.marks
-        )
+        return all(not text.is_watched or text.detector.safe >= end for text, end in self.marks)
 
 
 class Hold:

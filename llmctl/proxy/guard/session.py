@@ -71,14 +71,13 @@ class Session:
         self.findings: list[Finding] = []
         self.attempt = 0
         self.has_ended_reasoning = self.is_over = False
-        self._is_deaf = self._acts = False
+        self._is_deaf = self._holds = False
         self._acts = plan.settings.mode == "on"
         self._dropping: Text | None = None
         self._dropped = 0
         self._before, self._after = _NO_SHAPE, b""
         self._from, self._to = 0, 0
         self._text = self._of(0, Channel.CONTENT)
-        self._ended_by_server = False
 
     def _splicing(self) -> Splice:
         plan = self.plan
@@ -134,18 +133,14 @@ class Session:
                 text = self._text
                 text.pieces.append(piece)
                 total = text.total = text.total + len(piece)
-                if text.feed(piece) >= total and total <= MOST_KEPT:
+                if text.feed(piece) >= total and total <= MOST_KEPT and not self._holds:
                     text.sent = total
                     return data
-                return self._doubtful(Event(data, deltas=(Delta(0, text.channel, piece),)), text)
+                event = Event(data, deltas=(Delta(text.choice, text.channel, piece),))
+                return self._watched(event, ((text, total),))
         if self._is_deaf:
             return b""
         return b"".join(map(self._take, split(data)))
-
-    def _doubtful(self, event: Event, text: Text) -> bytes:
-        """An event of the common shape that may not go out yet."""
-        self._forget_shape()
-        return self._watched(event, ((text, text.total),))
 
     def _take(self, raw: bytes) -> bytes:
         """Any event."""
@@ -172,26 +167,32 @@ class Session:
         """The model has begun another text: what it held in the one before has ended."""
         before, self._text = self._text, text
         self._forget_shape()
-        return self._out(self._hold.safe(every=True)) if before.choice == text.choice else b""
+        return self._all() if before.choice == text.choice else b""
 
     def _ended(self, event: Event, marks: tuple[tuple[Text, int], ...]) -> bytes:
         """A text has ended by itself, so it was no loop."""
         self._dropping = None
         self._hold.put(event, marks)
-        return self._out(self._hold.safe(every=True))
+        return self._all()
 
     def _watched(self, event: Event, marks: tuple[tuple[Text, int], ...]) -> bytes:
         """Pass it on, hold it, or find that it is a loop."""
         self._hold.put(event, marks)
         out = self._out(self._hold.safe())
+        self._holds = bool(self._hold)
         for text, _ in marks:
             if text.is_watched and text.detector.loop is not None:
                 return out + self._found(text, text.detector.loop)
             if text.total > MOST_KEPT:
                 text.release()
-        if not self._acts or self._hold.is_full:
-            out += self._out(self._hold.safe(every=True))
+        if self._holds and (not self._acts or self._hold.is_full):
+            out += self._all()
         return out
+
+    def _all(self) -> bytes:
+        """What is held goes out."""
+        self._holds = False
+        return self._out(self._hold.safe(every=True))
 
     def _out(self, events: Iterable[Event]) -> bytes:
         return b"".join([self._passed(event) for event in events])
@@ -205,9 +206,9 @@ class Session:
     def _learn(self, event: Event) -> None:
         """Only the first attempt goes out as it comes."""
         shape = None
-        if not (self.attempt or self._hold or self._dropping):
+        if not (self.attempt or self._dropping):
             shape = learned(event, self._endpoint)
-        if shape is None or not self._text.is_watched:
+        if shape is None:
             self._forget_shape()
         else:
             self._before, self._after = shape.before, shape.after
@@ -224,7 +225,7 @@ class Session:
         if step is Step.NOTE:
             self._note(text, loop, step, 0)
             text.release()
-            return self._out(self._hold.safe(every=True))
+            return self._all()
         return self._taken(text, loop, step)
 
     def _next(self, text: Text, loop: Loop) -> Step:
@@ -250,10 +251,9 @@ class Session:
         if step is Step.END_REASONING:
             held = self._hold.drop(text)
             self.has_ended_reasoning, self._dropping, self._dropped = True, text, 0
-            self._looping = loop
         else:
             held, self._is_deaf = self._hold.drop(), True
-            self._cut_at = (text, loop)
+        self._looping, self._holds = (text, loop), bool(self._hold)
         self._note(text, loop, step, held)
         said = self._comment(step, text.channel, loop)
         return said + self.stopped() if step is Step.STOP else said
@@ -286,17 +286,14 @@ class Session:
 
     def _escalated(self) -> bytes:
         """It does not end: the next step."""
-        text, self._dropping = self._dropping, None
-        return b"" if text is None else self._taken_next(text)
-
-    def _taken_next(self, text: Text) -> bytes:
-        step = self._next(text, self._looping)
-        self.wants = step
-        return self._taken(text, self._looping, step)
+        self._dropping = None
+        text, loop = self._looping
+        self.wants = step = self._next(text, loop)
+        return self._taken(text, loop, step)
 
     def not_ended(self) -> bytes:
         """The server did not end the reasoning when it was asked to."""
-        return self._escalated()
+        return b"" if self._dropping is None else self._escalated()
 
     # Asking again
 
@@ -320,7 +317,7 @@ class Session:
 
     def _said(self) -> Said:
         """What the client has, up to the end of the first copy of what repeats itself."""
-        looping, loop = self._cut_at
+        looping, loop = self._looping
         texts = {}
         for channel in (Channel.CONTENT, Channel.REASONING):
             text = self._texts.get((looping.choice, channel))

@@ -1,5 +1,6 @@
 """The texts of one answer, each watched by a detector of its own."""
 
+import sys
 from typing import Protocol
 
 from llmctl.core.guard.verdict import Channel, Loop
@@ -45,8 +46,6 @@ class Text:
         """More of it. May it go out?"""
         self.pieces.append(piece)
         self.total += len(piece)
-        if not self.is_watched:
-            return True
         return self.feed(piece) >= self.total and self.total <= MOST_KEPT
 
     @property
@@ -67,5 +66,11 @@ class Text:
         self.feed(seen)
 
     def release(self) -> None:
-        """Ask nothing more of it, and keep nothing more."""
-        self.is_watched = False
+        """Ask nothing more of it."""
+        self.is_watched, self.feed = False, _never
+
+
+def _never(piece: bytes) -> int:
+    """All of it may be shown, whatever it is."""
+    del piece
+    return sys.maxsize
