@@ -55,7 +55,7 @@ class Answer:
         self.closes = not request.keep_alive
         self.status = 0
         self.outcome = ""
-        self.guard: "Session | None" = None
+        self.guard: Session | None = None
         """Who looks at the events of a stream before the client gets them."""
         self._assembler: Assembler | None = None
         self.sent_bytes = 0

@@ -2,6 +2,7 @@
 or left. What the steps are is decided in guard/session.py."""
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -51,12 +52,13 @@ class Healing:
     the server."""
 
     def __init__(
-        self, guarded: Guarded, session: Session, body: Spool, served: Served, pool: Pool
-    ) -> None:
+        self, guarded: Guarded, session: Session, body: Spool, served: Served, pool: Pool,
+        now: Callable[[], float],
+    ) -> None:  # fmt: skip
         self._guarded, self.session = guarded, session
         self._body, self._served, self._pool = body, served, pool
         self._again: Spool | None = None
-        self._now = asyncio.get_running_loop().time
+        self._now = now
         self._began = self._now()
         self.sent = body
         self.is_over = False
@@ -64,7 +66,7 @@ class Healing:
     @classmethod
     def of(
         cls, guarded: Guarded, request: Request, endpoint: Endpoint, body: Spool | None,
-        served: Served, settings: GuardSettings, pool: Pool,
+        served: Served, settings: GuardSettings, pool: Pool, now: Callable[[], float],
     ) -> "Healing | None":  # fmt: skip
         """None: this request is not guarded."""
         if body is None or request.method != b"POST":
@@ -73,7 +75,7 @@ class Healing:
         if found is None:
             return None
         found = msgspec.structs.replace(found, model=found.model or served.name)
-        made = cls(guarded, Session(found, Detector), body, served, pool)
+        made = cls(guarded, Session(found, Detector), body, served, pool, now)
         return made if made._amend() else None
 
     def _amend(self) -> bool:
@@ -139,13 +141,11 @@ class Healing:
         body = Spool()
         told = {"id": self.session.completion, "action": "reasoning_end"}
         body.write(msgspec.json.encode(told))
-        key = (
-            b"Authorization: Bearer %b\r\n" % self._served.key.encode() if self._served.key else b""
-        )
-        head = b"POST %b HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%bContent-Type: application/json\r\n" % (
-            CONTROL, self._served.port, key,
+        kind = (b"Content-Type", b"application/json")
+        head = forwarded(
+            Request(b"POST", CONTROL, b"", "1.1", (kind,)), target=CONTROL,
+            port=self._served.port, length=body.nbytes, key=self._served.key,
         )  # fmt: skip
-        head += b"Content-Length: %d\r\n\r\n" % body.nbytes
 
         def connected(upstream: "Upstream") -> None:
             upstream.send(head, body, listener)

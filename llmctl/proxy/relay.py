@@ -152,7 +152,10 @@ class Relay:
 
     def _guarding(self, served: Served) -> Healing | None:
         pool, settings = self._proxy.board.pool(served), self._proxy.guard(served, self._request)
-        found = Healing.of(self, self._request, self.endpoint, self._body, served, settings, pool)
+        found = Healing.of(
+            self, self._request, self.endpoint, self._body, served, settings, pool,
+            self._proxy.now,
+        )  # fmt: skip
         self.answer.guard = found.session if found else None
         return found
 
