@@ -41,7 +41,7 @@ class Detector:
     """
 
     __slots__ = (
-        "_base", "_buf", "_channel", "_check", "_far", "_fences", "_judged", "_middle", "_reach",
+        "_base", "_buf", "_channel", "_check", "_far", "_fences", "_judged", "_reach",
         "_tail", "_wake", "_window", "loop", "safe", "total",
     )  # fmt: skip
 
@@ -57,7 +57,6 @@ class Detector:
         self._base = 0  # the position of its first byte
         self._wake = 0  # the next position at which more than the nearest is looked at
         self._check = STEP  # the next at which a verdict is looked for
-        self._middle = _MID_STEP
         self._far: list[Run] = []  # watched
         self._fences = Fences()
         self._judged: tuple[Run, int] | None = None
@@ -70,8 +69,8 @@ class Detector:
         if total >= self._wake:
             return self._look(tail, total)
         key = tail[-3:]
-        if key in tail[-43:-1] or key[0] == key[1] == key[2]:
-            return self._show(self._close_by(tail, total, 2, _NEAR))
+        if tail.rfind(key, -43, -1) >= 0 or key[0] == key[1] == key[2]:
+            return self._show(self._near(tail, total))
         self.safe = total
         return total
 
@@ -79,6 +78,23 @@ class Detector:
         if upto > self.safe:
             self.safe = upto
         return self.safe
+
+    def _near(self, tail: bytes, total: int) -> int:
+        """The same for the shortest, in the two cases of ordinary text: blanks, and nothing."""
+        end = len(tail)
+        key, low = tail[-3:], end - 3 - _NEAR if end > 3 + _NEAR else 0
+        if key == key[:1] * 3:
+            start = len(tail.rstrip(key[:1]))
+            if start and tail.find(tail[start - 1 :], max(start - 1 - _NEAR, 0), end - 1) < 0:
+                return total - end + start + 2
+            return self._close_by(tail, total, 2, _NEAR)
+        at = tail.rfind(key, low, end - 1)
+        while at >= 0:
+            period = end - 3 - at
+            if tail[end - period - 1 :] == tail[end - 2 * period - 1 : end - period]:
+                return self._close_by(tail, total, 2, _NEAR)
+            at = tail.rfind(key, low, at + 2)
+        return total
 
     def _close_by(self, tail: bytes, total: int, key: int, reach: int) -> int:
         """What the runs of short periods leave to be shown: the third copy of any is held."""
@@ -105,15 +121,17 @@ class Detector:
             if loop is not None:
                 return self._stop(loop)
             self._tail = tail = tail[-_TAIL:]
-        if total >= self._middle:
-            self._middle = total + _MID_STEP
-        self._wake = min(self._check, self._middle) if total > 2 else 0
+        self._wake = min(self._check, total + _MID_STEP) if total > 2 else 0
         upto, key = total, tail[-3:]
-        if key in tail[-43:-1] or key == key[:1] * 3:
-            upto = self._close_by(tail, total, 2, _NEAR)
-        if tail[-_MID_KEY:] in tail[-_MID - _MID_KEY : -1]:
+        if tail.rfind(key, -43, -1) >= 0 or key == key[:1] * 3:
+            upto = self._near(tail, total)
+        if tail.rfind(tail[-_MID_KEY:], -_MID - _MID_KEY, -1) >= 0:
             upto = min(upto, self._close_by(tail, total, _MID_KEY, _MID))
-        return self._show(self._held(tail, total, upto) if self._far else upto)
+        if self._far:
+            upto = self._held(tail, total, upto)
+        if upto > self.safe:
+            self.safe = upto
+        return self.safe
 
     def _held(self, tail: bytes, total: int, upto: int) -> int:
         """What the runs that are watched leave to be shown; those that ended are dropped."""
