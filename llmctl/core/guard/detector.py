@@ -9,6 +9,7 @@ Both ask for runs (runs.py): suffixes that repeat with a period.
 """
 
 from llmctl.core.guard.bounds import LEAST, exact_need
+from llmctl.core.guard.drift import Drift
 from llmctl.core.guard.place import FENCE, Fences
 from llmctl.core.guard.runs import Run, goes_on, runs
 from llmctl.core.guard.verdict import Channel, Loop
@@ -41,7 +42,7 @@ class Detector:
     """
 
     __slots__ = (
-        "_base", "_buf", "_channel", "_check", "_far", "_fences", "_judged", "_reach",
+        "_base", "_buf", "_channel", "_check", "_drift", "_far", "_fences", "_judged", "_reach",
         "_tail", "_wake", "_window", "loop", "safe", "total",
     )  # fmt: skip
 
@@ -58,6 +59,7 @@ class Detector:
         self._wake = 0  # the next position at which more than the nearest is looked at
         self._check = STEP  # the next at which a verdict is looked for
         self._far: list[Run] = []  # watched
+        self._drift = Drift(channel)
         self._fences = Fences()
         self._judged: tuple[Run, int] | None = None
 
@@ -129,6 +131,9 @@ class Detector:
             upto = min(upto, self._close_by(tail, total, _MID_KEY, _MID))
         if self._far:
             upto = self._held(tail, total, upto)
+        if self._drift.hold >= 0:
+            upto = min(upto, self._drift.hold)
+            self._wake = min(self._wake, max(self._drift.hold, total) + 1)
         if upto > self.safe:
             self.safe = upto
         return self.safe
@@ -164,6 +169,9 @@ class Detector:
                 loop = self._verdict(at, reach)
                 if loop is not None:
                     return loop
+            loop = self._drift.look(new, at, fenced=self._fences.around(at))
+            if loop is not None:
+                return loop
         return None
 
     def _verdict(self, at: int, reach: int) -> Loop | None:
