@@ -78,3 +78,15 @@ def _prose_need(size: int) -> int:
     if size < 100:
         return max(1536, 50 * size + 64)
     return max(1408, 4 * size + 32)
+
+
+STALE_NEED = 262144
+"""The last line: a text that says nothing new for so many bytes never ends, whatever it is."""
+
+
+def drift_need(block: int, channel: Channel, *, listed: bool) -> int:
+    """From how many bytes on copies of about `block` bytes that differ are a loop. Of prose only;
+    a list may be as long as somebody asked for, in an answer much longer than in thoughts."""
+    if channel is Channel.REASONING:
+        return max(24576, 6 * block) if listed else max(6144, min(6 * block, 16384))
+    return max(65536 if listed else 32768, 8 * block)

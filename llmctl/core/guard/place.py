@@ -1,6 +1,6 @@
 """Where a passage of a text stands: in a fenced block of code, or not."""
 
-_MARK = b"```"
+FENCE = b"```"
 _BEFORE = 64
 """A fence stands at the beginning of a line, behind blanks, list marks or quotes at most."""
 
@@ -18,15 +18,15 @@ class Fences:
 
     def look(self, buf: bytearray, base: int, end: int) -> None:
         """Read on up to `end`; `base` is the position of the buffer's first byte."""
-        at = buf.find(_MARK, max(self._from - base, 0), end - base)
+        at = buf.find(FENCE, max(self._from - base, 0), end - base)
         while at >= 0:
             line = buf[max(at - _BEFORE, 0) : at].rpartition(b"\n")[2]
             if not line.strip(b" \t>*-0123456789."):
                 self._inside = not self._inside
                 self._last = base + at
-            self._from = base + at + len(_MARK)
-            at = buf.find(_MARK, self._from - base, end - base)
-        self._from = max(self._from, end - len(_MARK) + 1)
+            self._from = base + at + len(FENCE)
+            at = buf.find(FENCE, self._from - base, end - base)
+        self._from = max(self._from, end - len(FENCE) + 1)
 
     def around(self, start: int) -> bool:
         """Whether what goes on from `start` to here is all inside of a fenced block."""
