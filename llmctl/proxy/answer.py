@@ -47,6 +47,8 @@ class Answer:
         self.closes = not request.keep_alive
         self.status = 0
         self.outcome = ""
+        self.guarded: list[str] = []
+        """What the guard found and did before the head went out."""
         self.sent_bytes = 0
         self.last: deque[bytes] = deque(maxlen=4)
         """The last pieces of the answer, where the timings are."""
@@ -118,6 +120,8 @@ class Answer:
     def _ours(self) -> Iterable[tuple[bytes, bytes]]:
         if self.served_by:
             yield b"X-Served-By", self.served_by.encode()
+        if self.guarded:
+            yield b"X-Llmctl-Guard", ", ".join(self.guarded).encode()
         yield from self._extra
         if self.closes:
             yield b"Connection", b"close"
