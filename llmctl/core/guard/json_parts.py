@@ -10,7 +10,8 @@ _OBJECT = msgspec.json.Decoder(dict[str, Raw])
 _ARRAY = msgspec.json.Decoder(list[Raw])
 _TEXT = msgspec.json.Decoder(str)
 _KEY = re.compile(rb'[\s,{]*"[^"\\]*(?:\\.[^"\\]*)*"\s*:\s*', re.DOTALL)
-_GAP = re.compile(rb"[\s,\[]*")
+_OPENING = re.compile(rb"\s*\[\s*")
+_COMMA = re.compile(rb"\s*,\s*")
 Bytes = bytes | Raw | memoryview
 """JSON that was read, or is part of what was read."""
 
@@ -46,23 +47,27 @@ def with_value(data: bytes, key: str, value: bytes) -> bytes:
         comma = b"," if found else b""
         head, _, tail = data.rpartition(b"}")
         return b"%b%b%b:%b}%b" % (head, comma, msgspec.json.encode(key), value, tail)
-    at = 0
+    at = start = end = 0
     for name, one in found.items():
-        mark = _KEY.match(data, at)
-        length = len(bytes(one))
-        if mark is None or data[mark.end() : mark.end() + length] != bytes(one):
-            break  # a key stands twice
+        mark, old = _KEY.match(data, at), bytes(one)
+        if mark is None or not data.startswith(old, mark.end()):
+            break
+        at = mark.end() + len(old)
         if name == key:
-            return data[: mark.end()] + value + data[mark.end() + length :]
-        at = mark.end() + length
-    return msgspec.json.encode({**found, key: Raw(value)})
+            start, end = mark.end(), at
+    else:
+        if data[at:].strip() == b"}":
+            return data[:start] + value + data[end:]
+    return msgspec.json.encode({**found, key: Raw(value)})  # a key stands twice
 
 
 def with_item(data: bytes, index: int, value: bytes) -> bytes:
     """An array with another value at that place, which it has."""
     at = 0
     for number, one in enumerate(items(data)):
-        start = _end_of_gap(data, at)
+        gap = (_COMMA if number else _OPENING).match(data, at)
+        assert gap is not None  # noqa: S101  # it was read
+        start = gap.end()
         at = start + len(bytes(one))
         if number == index:
             return data[:start] + value + data[at:]
@@ -80,9 +85,3 @@ def longer(data: bytes, more: str) -> bytes:
     """A text with more of it at its end."""
     head, _, tail = data.rpartition(b'"')
     return head + msgspec.json.encode(more)[1:] + tail
-
-
-def _end_of_gap(data: bytes, at: int) -> int:
-    gap = _GAP.match(data, at)
-    assert gap is not None  # noqa: S101  # it may be empty
-    return gap.end()
