@@ -58,6 +58,8 @@ class Answer:
         self.guard: Session | None = None
         """Who looks at the events of a stream before the client gets them."""
         self._assembler: Assembler | None = None
+        self.guarded: list[str] = []
+        """What the guard found and did before the head went out."""
         self.sent_bytes = 0
         self.last: deque[bytes] = deque(maxlen=4)
         """The last pieces of the answer, where the timings are."""
@@ -130,6 +132,8 @@ class Answer:
     def _ours(self) -> Iterable[tuple[bytes, bytes]]:
         if self.served_by:
             yield b"X-Served-By", self.served_by.encode()
+        if self.guarded:
+            yield b"X-Llmctl-Guard", ", ".join(self.guarded).encode()
         yield from self._extra
         if self.closes:
             yield b"Connection", b"close"

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from llmctl.proxy.dialect import OTHER, Endpoint, Trouble
+from llmctl.proxy.guard_mode import refused_mode
 from llmctl.proxy.head import Request
 
 _BOUNDARY = re.compile(rb'name="model"\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,200})\r\n')
@@ -30,6 +31,9 @@ _DECODER = msgspec.json.Decoder(_Body)
 
 def asked(request: Request, endpoint: Endpoint, body: Any) -> Asked | Trouble:
     """What is asked. body: all of it, bytes or a buffer."""
+    refused = refused_mode(request, endpoint)
+    if refused is not None:
+        return refused
     kind = (request.header(b"content-type") or b"").split(b";")[0].strip().lower()
     if kind == b"multipart/form-data":
         return _form(body)

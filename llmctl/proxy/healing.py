@@ -2,23 +2,23 @@
 or left. What the steps are is decided in guard/session.py."""
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from llmctl.core.guard.detector import Detector
-from llmctl.core.guard.settings import GuardSettings
 from llmctl.proxy.dialect import Endpoint, Trouble
 from llmctl.proxy.guard.plan import amended, plan
 from llmctl.proxy.guard.session import Session, Step
 from llmctl.proxy.head import AnswerHead, Request, forwarded
-from llmctl.proxy.pool import Listener, Pool
+from llmctl.proxy.pool import Listener
 from llmctl.proxy.routing import Served
 from llmctl.proxy.spool import Amended, Spool
 from llmctl.proxy.tasks import spawn
 
 if TYPE_CHECKING:
+    from llmctl.proxy.guard_request import Guard
+    from llmctl.proxy.server import Proxy
     from llmctl.proxy.upstream import Upstream
 
 CONTROL = b"/v1/chat/completions/control"
@@ -28,7 +28,11 @@ _MOST_END = 4 << 10
 
 
 class Guarded(Protocol):
-    """A request whose answer is guarded (Relay)."""
+    """A request whose answer is guarded (Relay). guard: its settings, and who is told."""
+
+    endpoint: Endpoint
+    served: Served | None
+    guard: "Guard"
 
     def pass_on(self, data: bytes) -> None:
         """Events of ours, into the client's stream."""
@@ -52,30 +56,29 @@ class Healing:
     the server."""
 
     def __init__(
-        self, guarded: Guarded, session: Session, body: Spool, served: Served, pool: Pool,
-        now: Callable[[], float],
-    ) -> None:  # fmt: skip
+        self, guarded: Guarded, session: Session, body: Spool, served: Served, proxy: "Proxy"
+    ) -> None:
         self._guarded, self.session = guarded, session
-        self._body, self._served, self._pool = body, served, pool
+        self._body, self._served, self._pool = body, served, proxy.board.pool(served)
         self._again: Spool | None = None
-        self._now = now
+        self._now = proxy.now
         self._began = self._now()
         self.sent = body
         self.is_over = False
 
     @classmethod
     def of(
-        cls, guarded: Guarded, request: Request, endpoint: Endpoint, body: Spool | None,
-        served: Served, settings: GuardSettings, pool: Pool, now: Callable[[], float],
-    ) -> "Healing | None":  # fmt: skip
+        cls, guarded: Guarded, request: Request, body: Spool | None, proxy: "Proxy"
+    ) -> "Healing | None":
         """None: this request is not guarded."""
-        if body is None or request.method != b"POST":
+        served, settings = guarded.served, guarded.guard.settings
+        if body is None or request.method != b"POST" or served is None or settings is None:
             return None
-        found = plan(endpoint.name, body.whole(), settings)
+        found = plan(guarded.endpoint.name, body.whole(), settings)
         if found is None:
             return None
         found = msgspec.structs.replace(found, model=found.model or served.name)
-        made = cls(guarded, Session(found, Detector), body, served, pool, now)
+        made = cls(guarded, Session(found, Detector), body, served, proxy)
         return made if made._amend() else None
 
     def _amend(self) -> bool:

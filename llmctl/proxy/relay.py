@@ -8,6 +8,7 @@ from llmctl.proxy.answer import Answer
 from llmctl.proxy.asked import Asked, asked
 from llmctl.proxy.delivery import NONE, Delivery
 from llmctl.proxy.dialect import OTHER, Trouble, endpoint_of
+from llmctl.proxy.guard_request import Guard
 from llmctl.proxy.head import AnswerHead, Headers, Request, forwarded
 from llmctl.proxy.healing import Healing
 from llmctl.proxy.intake import announced, taken
@@ -38,15 +39,14 @@ class Relay:
         self.record = Record(
             began=proxy.now(), endpoint=self.endpoint.name, path=self.path, peer=client.peer,
         )  # fmt: skip
-        self.asked = Asked()
+        self.asked, self.guard = Asked(), Guard(proxy, self)
         self.key: ApiKey | None = None
         self.served: Served | None = None
         self._body: Spool | None = None
         self._delivery = NONE
         self._healing: Healing | None = None
         self.is_waiting = self.is_full = self.is_watching = self._counted = self._is_over = False
-        self._tries = 0
-        self._unsent = b""
+        self._tries, self._unsent = 0, b""
         self._heard_at, self._has_heard = self.record.began, False
         self._waits_since: float | None = None
 
@@ -100,6 +100,7 @@ class Relay:
             return
         self.served = where
         self.answer.served_by = self.record.served = where.name
+        self._body = self.guard.body(self._request, self._body)
         self.is_waiting = True
         self._proxy.board.arrive(self, where, since=self._waits_since)
         if self.is_waiting and not self._is_over:
@@ -147,15 +148,11 @@ class Relay:
         self._tries += 1
         if self._healing is not None:
             self._healing.close()
-        self._healing = self._guarding(self.served)
+        self._healing = self._guarding()
         self._deliver(self._healing.sent if self._healing else self._body, self.served)
 
-    def _guarding(self, served: Served) -> Healing | None:
-        pool, settings = self._proxy.board.pool(served), self._proxy.guard(served, self._request)
-        found = Healing.of(
-            self, self._request, self.endpoint, self._body, served, settings, pool,
-            self._proxy.now,
-        )  # fmt: skip
+    def _guarding(self) -> Healing | None:
+        found = Healing.of(self, self._request, self._body, self._proxy)
         self.answer.guard = found.session if found else None
         return found
 
@@ -284,9 +281,8 @@ class Relay:
     def lost(self, why: str) -> None:
         """The server went away. Before its answer began, the request waits for it once more."""
         if self.answer.has_answer:
-            self.refuse(Trouble(
-                502, "upstream_died", f"{self.model} went away in the midst of its answer: {why}.",
-            ))  # fmt: skip
+            told = f"{self.model} went away in the midst of its answer: {why}."
+            self.refuse(Trouble(502, "upstream_died", told))
         else:
             self.nothing_came(f"{self.model} went away: {why}")
 

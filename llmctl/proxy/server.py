@@ -6,7 +6,6 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 
-from llmctl.core.guard.settings import GuardSettings
 from llmctl.core.proxy_settings import ProxySettings
 from llmctl.proxy.access import Connection, Policy, admitted, cors_headers
 from llmctl.proxy.client import Client
@@ -39,9 +38,10 @@ class Proxy:
     def __init__(
         self, keeper: Keeper, handover: Handover | None = None, *,
         now: Callable[[], float] | None = None, log: RequestLog | None = None,
+        guard_log: RequestLog | None = None,
     ) -> None:  # fmt: skip
         self.now = now or time.monotonic  # the loop's clock, without its call
-        self.journal = Journal(self.now, time.time, log)  # noqa: TID251  # when it was, for people
+        self.journal = Journal(self.now, time.time, log, guard_log)  # noqa: TID251  # when it was, for people
         self.clients: set[Client] = set()
         self.relays: dict[int, Relay] = {}
         self.board = Switchboard(keeper, self.relays, self.now, self.journal)
@@ -106,11 +106,6 @@ class Proxy:
             return Trouble(503, "not_configured", self.board.problem, retry_after_s=10)
         rules = Rules(self.settings.unknown_model, self.models_of(relay))
         return route(self.table, model=relay.asked.model, forced=relay.forced, rules=rules)
-
-    def guard(self, served: Served, request: Request) -> GuardSettings:
-        """How the answer of this model to this request is guarded."""
-        del served, request
-        return GuardSettings()
 
     # Time
 

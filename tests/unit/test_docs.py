@@ -26,6 +26,7 @@ from llmctl.core.proxy_settings import ProxySettings
 from llmctl.core.state import State
 from llmctl.engine.proxy_view import ProxyView
 from llmctl.engine.status import overview
+from llmctl.proxy.guard_record import Finding, finding_entry
 from llmctl.proxy.record import Record, entry
 
 if TYPE_CHECKING:
@@ -164,6 +165,8 @@ def answers(llmctl: CommandLine) -> Iterator[Any]:
     proxy = ProxyView(state=State.READY, url="http://127.0.0.1:1234")
     yield facts(overview(world.box), proxy=proxy)
     yield entry(Record(0.0, "other", b"/tokenize", "127.0.0.1"), time="")
+    found = Finding(kind="tool", step="forbid", outcome="nudged")
+    yield finding_entry(found, Record(0.0, "chat", b"/", "127.0.0.1"), time="")
     shown = llmctl("show", "coder", "--json").json
     yield {key: value for key, value in shown.items() if key != "values"}
     yield [dict.fromkeys(one) for one in shown["values"].values()]

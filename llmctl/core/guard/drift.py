@@ -109,7 +109,7 @@ class Drift:
                 self._shingles = Shingles()
                 self._shingles.read(bytes(self._norm[-_REACH:-CHUNK]))
             seen = self._shingles.read(chunk)
-            repeats = seen.known >= _KNOWN and seen.alike >= _ALIKE or seen.known >= _OLD
+            repeats = (seen.known >= _KNOWN and seen.alike >= _ALIKE) or seen.known >= _OLD
             if repeats:
                 self._list = is_list(chunk)
                 self._lag = seen.lag if self._first < 0 else (self._lag + seen.lag) / 2

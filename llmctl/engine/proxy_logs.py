@@ -1,4 +1,4 @@
-"""The proxy's request log, read: the last entries, and those to come."""
+"""The proxy's logs, of requests and of its guard, read: the last entries, and those to come."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,13 +13,16 @@ OLDEST = 2
 _PIECE = 256 << 10
 
 
-def last_requests(box: Box, *, lines: int) -> list[dict[str, Any]]:
-    """The last entries, oldest first; from the older files too, where the newest has too few."""
+def last_entries(box: Box, log: str, *, lines: int) -> list[dict[str, Any]]:
+    """The last entries, oldest first; from the older files too, where the newest has too few.
+
+    log: its path, that of the newest file.
+    """
     found: list[dict[str, Any]] = []
     for number in range(OLDEST + 1):
         if len(found) >= lines:
             break
-        path = box.store.request_log + (f".{number}" if number else "")
+        path = log + (f".{number}" if number else "")
         found = _tail(box, path, lines - len(found)) + found
     return found
 
@@ -52,10 +55,9 @@ def parsed(line: bytes | str) -> dict[str, Any] | None:
     return one if isinstance(one, dict) else None
 
 
-def follow_requests(box: Box, *, lines: int) -> Iterator[dict[str, Any]]:
+def follow_entries(box: Box, log: str, *, lines: int) -> Iterator[dict[str, Any]]:
     """The last entries, and those to come; a file that is moved away is left for its successor."""
-    path = box.store.request_log
-    argv = ("tail", f"--lines={lines}", "--follow=name", "--retry", "--quiet", "--", path)
+    argv = ("tail", f"--lines={lines}", "--follow=name", "--retry", "--quiet", "--", log)
     for line in box.host.lines(argv):
         if (one := parsed(line)) is not None:
             yield one
