@@ -20,7 +20,7 @@ from llmctl.proxy.tasks import log
 
 if TYPE_CHECKING:
     from llmctl.core.guard.history import Shape
-    from llmctl.proxy.relay import Relay
+    from llmctl.proxy.course import Course
     from llmctl.proxy.server import Proxy
 
 _TALKS = ("chat", "messages", "responses")
@@ -30,7 +30,7 @@ _TALKS = ("chat", "messages", "responses")
 class Guard:
     """How one request is guarded. settings: None until its model is known."""
 
-    def __init__(self, proxy: "Proxy", relay: "Relay") -> None:
+    def __init__(self, proxy: "Proxy", relay: "Course") -> None:
         self._proxy, self._relay = proxy, relay
         self.settings: GuardSettings | None = None
 

@@ -2,14 +2,18 @@
 or left. What the steps are is decided in guard/session.py."""
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from llmctl.core.guard.detector import Detector
+from llmctl.core.guard.settings import GuardSettings
 from llmctl.proxy.dialect import Endpoint, Trouble
-from llmctl.proxy.guard.plan import amended, plan
+from llmctl.proxy.guard.event import GUARDED
+from llmctl.proxy.guard.plan import Plan, amended, plan
 from llmctl.proxy.guard.session import Session, Step
+from llmctl.proxy.guard_mode import settings_for
 from llmctl.proxy.head import AnswerHead, Request, forwarded
 from llmctl.proxy.pool import Listener
 from llmctl.proxy.routing import Served
@@ -55,15 +59,12 @@ class Healing:
     """One attempt of the relay's, with all that the guard makes of it. sent: the body that goes to
     the server."""
 
-    def __init__(
-        self, guarded: Guarded, session: Session, body: Spool, served: Served, proxy: "Proxy"
-    ) -> None:
-        self._guarded, self.session = guarded, session
-        self._body, self._served, self._pool = body, served, proxy.board.pool(served)
+    def __init__(self, guarded: Guarded, plan: Plan, body: Spool, proxy: "Proxy") -> None:
+        self._guarded, self._proxy = guarded, proxy
+        self.session = Session(plan, Detector)
+        self._body = self.sent = body
         self._again: Spool | None = None
-        self._now = proxy.now
-        self._began = self._now()
-        self.sent = body
+        self._began = proxy.now()
         self.is_over = False
 
     @classmethod
@@ -74,21 +75,14 @@ class Healing:
         served, settings = guarded.served, guarded.guard.settings
         if body is None or request.method != b"POST" or served is None or settings is None:
             return None
-        found = plan(guarded.endpoint.name, body.whole(), settings)
+        found = planned(guarded.endpoint, body.whole(), served, settings)
         if found is None:
             return None
-        found = msgspec.structs.replace(found, model=found.model or served.name)
-        made = cls(guarded, Session(found, Detector), body, served, proxy)
-        return made if made._amend() else None
-
-    def _amend(self) -> bool:
-        """Put the guard's keys into the body."""
-        change = amended(bytes(self._body.whole()[-_MOST_END:]), self.session.plan.added)
-        if change is None:
-            return False
-        if change != (0, b""):
-            self.sent = Amended(self._body, *change)
-        return True
+        plan, (cut, end) = found
+        made = cls(guarded, plan, body, proxy)
+        if end:
+            made.sent = Amended(body, cut, end)
+        return made
 
     @property
     def is_again(self) -> bool:
@@ -106,7 +100,8 @@ class Healing:
             self._guarded.stop()
 
     def _retry(self) -> None:
-        ms, self._began = 1000 * (self._now() - self._began), self._now()
+        now = self._proxy.now()
+        ms, self._began = 1000 * (now - self._began), now
         body, again = self.session.again(self._body.whole(), ms=ms), Spool()
         self._drop_again()
         self._again = again
@@ -140,14 +135,16 @@ class Healing:
 
     async def _told(self) -> bool:
         """Ask for it, on a connection of its own. Does the server do it?"""
-        listener = Listener()
+        served, listener = self._guarded.served, Listener()
+        if served is None:
+            return False
         body = Spool()
         told = {"id": self.session.completion, "action": "reasoning_end"}
         body.write(msgspec.json.encode(told))
         kind = (b"Content-Type", b"application/json")
         head = forwarded(
             Request(b"POST", CONTROL, b"", "1.1", (kind,)), target=CONTROL,
-            port=self._served.port, length=body.nbytes, key=self._served.key,
+            port=served.port, length=body.nbytes, key=served.key,
         )  # fmt: skip
 
         def connected(upstream: "Upstream") -> None:
@@ -156,7 +153,7 @@ class Healing:
         def failed(why: str) -> None:
             listener.upstream_lost(why=why)
 
-        self._pool.take(connected, failed)
+        self._proxy.board.pool(served).take(connected, failed)
         try:
             async with asyncio.timeout(CONTROL_TIMEOUT_S):
                 status, found = await listener.heard
@@ -173,6 +170,43 @@ class Healing:
         if self._again is not None:
             self._again.close()
             self._again = None
+
+
+Change = tuple[int, bytes]
+"""How many bytes of a body's end are cut off, and what takes their place."""
+
+
+def planned(
+    endpoint: Endpoint, body: Any, served: Served, settings: GuardSettings
+) -> tuple[Plan, Change] | None:
+    """How the answer to a request is guarded, and what is put into its body. None: it is not."""
+    found = plan(endpoint.name, body, settings)
+    if found is None:
+        return None
+    change = amended(bytes(body[-_MOST_END:]), found.added)
+    if change is None:
+        return None
+    return (found if found.model else msgspec.structs.replace(found, model=served.name)), change
+
+
+_OF_TOOLS = re.compile(rb'"tool_calls"|"tool_result"|"function_call_output"|"function_call"')
+
+
+def on_the_way(
+    request: Request, endpoint: Endpoint, body: bytes, served: Served
+) -> tuple[Plan | None, bytes] | None:
+    """The same for a request that is sent on before anything else is done: its plan, and its body
+    as it is sent. None: more is to be looked at than there is time for."""
+    settings = settings_for(request, served.guard)
+    if settings.mode == "off" or endpoint.name not in GUARDED:
+        return None, body
+    if _OF_TOOLS.search(body):
+        return None
+    found = planned(endpoint, body, served, settings)
+    if found is None:
+        return None, body
+    plan, (cut, end) = found
+    return plan, body[: len(body) - cut] + end
 
 
 def _succeeded(body: bytes) -> bool:
