@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from llmctl.core.guard.budget import Act, Over
 from llmctl.core.guard.detector import Detector
 from llmctl.core.guard.settings import GuardSettings
 from llmctl.proxy.dialect import Endpoint, Trouble
 from llmctl.proxy.guard.event import GUARDED
 from llmctl.proxy.guard.plan import Plan, amended, plan
-from llmctl.proxy.guard.session import Session, Step
+from llmctl.proxy.guard.session import Session
+from llmctl.proxy.guard.spending import Spending
+from llmctl.proxy.guard.steps import Found, Step
 from llmctl.proxy.guard_mode import settings_for
+from llmctl.proxy.guard_record import Did, Finding, Outcome
 from llmctl.proxy.head import AnswerHead, Request, forwarded
 from llmctl.proxy.pool import Listener
 from llmctl.proxy.routing import Served
@@ -65,7 +69,11 @@ class Healing:
         self._body = self.sent = body
         self._again: Spool | None = None
         self._began = proxy.now()
-        self.is_over = False
+        spending = Spending(self.session, proxy.now)
+        self._spending = spending if spending.is_limited else None
+        self.is_limited = spending.is_limited
+        self._overs: list[tuple[Over, Did]] = []
+        self._ends_for_budget = self.is_over = self._is_told = False
 
     @classmethod
     def of(
@@ -89,8 +97,19 @@ class Healing:
         """Is this a further attempt at an answer?"""
         return self.session.attempt > 0
 
-    def step(self) -> None:
-        """Take the step that the session wants."""
+    def heard(self) -> None:
+        """Events have come: take the step that the session wants, if any; else look at budgets."""
+        if self.session.wants is not None:
+            self._step()
+        elif self._spending is not None:
+            self._judge(self._spending.over())
+
+    def look(self) -> None:
+        """Once a second: budgets of time."""
+        if self._spending is not None and not self.session.is_over:
+            self._judge(self._spending.over())
+
+    def _step(self) -> None:
         wants, self.session.wants = self.session.wants, None
         if wants is Step.END_REASONING:
             spawn(self._end_reasoning(), name="end the reasoning")
@@ -109,6 +128,8 @@ class Healing:
             again.write(body or b"")
         except OSError:
             body = None
+        if self._spending is not None:
+            self._spending.again()
         if body is None:
             self._give_up("it repeated itself")
         else:
@@ -130,8 +151,11 @@ class Healing:
         said = await self._told()
         if self.is_over or said:
             return
-        self._guarded.pass_on(self.session.not_ended())
-        self.step()
+        if self._ends_for_budget and self._spending is not None:
+            self._judge(self._spending.cannot_end())
+        else:
+            self._guarded.pass_on(self.session.not_ended())
+            self._step()
 
     async def _told(self) -> bool:
         """Ask for it, on a connection of its own. Does the server do it?"""
@@ -161,8 +185,51 @@ class Healing:
             return False
         return status == 200 and _succeeded(found)
 
+    # Budgets
+
+    def _judge(self, over: Over | None) -> None:
+        if over is None or self.is_over:
+            return
+        if self.session.plan.settings.mode == "log":
+            self._overs.append((over, "none"))
+        elif over.act is Act.END_REASONING and self.session.completion is not None:
+            self._overs.append((over, "native"))
+            self._ends_for_budget = True
+            spawn(self._end_reasoning(), name="end the reasoning")
+        elif over.act is Act.STOP:
+            self._overs.append((over, "stop"))
+            self._give_up(over.why)
+        elif self._spending is not None:
+            self._judge(self._spending.cannot_end())
+
+    # What is told
+
+    def tell(self, outcome: Outcome) -> None:
+        """Say what was found, once: how it ended is known. outcome: unless it was stopped, or only
+        looked at."""
+        if self._is_told:
+            return
+        self._is_told = True
+        settings = self.session.plan.settings
+        if self.session.is_over:
+            outcome = "stopped"
+        if settings.mode == "log":
+            outcome = "logged"
+        for found in self.session.findings:
+            self._guarded.guard.tell(_finding(found, outcome, self._left(found.tokens)))
+        for over, did in self._overs:
+            told = Finding(kind=over.kind, step=did, outcome=outcome)
+            self._guarded.guard.tell(told)
+
+    def _left(self, tokens: int) -> int:
+        """How many more tokens the model has room for."""
+        served = self._guarded.served
+        ctx = served.ctx if served is not None else None
+        return max(0, (ctx or 0) - (self.session.tally.prompt or 0) - tokens)
+
     def close(self) -> None:
         """The request is over."""
+        self.tell("failed")
         self.is_over = True
         self._drop_again()
 
@@ -207,6 +274,15 @@ def on_the_way(
         return None, body
     plan, (cut, end) = found
     return plan, body[: len(body) - cut] + end
+
+
+def _finding(found: Found, outcome: Outcome, saved: int) -> Finding:
+    """A loop, as it is told."""
+    return Finding(
+        kind=found.loop.kind, step=found.step.value, outcome=outcome, channel=found.channel.value,
+        attempt=found.attempt, block=found.loop.block, copies=found.loop.copies, held=found.held,
+        saved=saved if found.step is not Step.NOTE else 0,
+    )  # fmt: skip
 
 
 def _succeeded(body: bytes) -> bool:

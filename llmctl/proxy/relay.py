@@ -186,6 +186,8 @@ class Relay(Course):
 
     def look(self, now: float) -> None:
         """Once a second. What was sent since the last look counts as sent now."""
+        if self._healing is not None:
+            self._healing.look()
         if self._has_heard:
             self._heard_at, self._has_heard = now, False
         elif now - self._heard_at >= COMMENT_AFTER_S:
@@ -215,8 +217,9 @@ class Relay(Course):
         self._send(sent)
         if is_first:
             self.record.saw(data, self._proxy.now())
-        if self._healing is not None and self._healing.session.wants is not None:
-            self._healing.step()
+        healing = self._healing
+        if healing is not None and (healing.is_limited or healing.session.wants is not None):
+            healing.heard()
 
     def raw(self, data: bytes) -> None:
         """After a 101."""
@@ -234,15 +237,16 @@ class Relay(Course):
     def end(self) -> None:
         """The server's answer is whole."""
         self._delivery = NONE
+        if self._healing is not None:
+            self._healing.tell("healed")
         self._send(self.answer.end())
         self._over()
 
     def lost(self, why: str) -> None:
         """The server went away. Before its answer began, the request waits for it once more."""
         if self.answer.has_answer:
-            self.refuse(Trouble(
-                502, "upstream_died", f"{self.model} went away in the midst of its answer: {why}.",
-            ))  # fmt: skip
+            told = f"{self.model} went away in the midst of its answer: {why}."
+            self.refuse(Trouble(502, "upstream_died", told))
         else:
             self.nothing_came(f"{self.model} went away: {why}")
 

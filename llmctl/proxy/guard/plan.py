@@ -91,8 +91,9 @@ def _planned(endpoint: str, asked: _Asked, settings: GuardSettings, *, streams: 
     native = acts and settings.native and endpoint == "chat"
     if native:
         added["reasoning_control"] = True
-    counts = acts and wants_usage and endpoint in {"chat", "completions"}
-    hides = counts and not asked.return_progress
+    # On /v1/completions an event without text would come with it.
+    counts = wants_usage and (endpoint == "chat" or (endpoint == "completions" and not streams))
+    hides = acts and counts and not asked.return_progress
     if hides:
         added["return_progress"] = True
     return Plan(

@@ -6,10 +6,7 @@ certain, the mildest step that is left is taken: the reasoning is ended; the ans
 for again; it is stopped, and says so.
 """
 
-import enum
 from collections.abc import Iterable
-
-import msgspec
 
 from llmctl.core.guard.verdict import Channel, Loop
 from llmctl.proxy.guard.event import Delta, Event, parsed, split
@@ -21,8 +18,9 @@ from llmctl.proxy.guard.splice import Splice
 from llmctl.proxy.guard.splice_messages import MessagesSplice
 from llmctl.proxy.guard.splice_openai import OpenAISplice
 from llmctl.proxy.guard.splice_responses import ResponsesSplice
+from llmctl.proxy.guard.steps import Found, Step
 from llmctl.proxy.guard.tally import Tally
-from llmctl.proxy.guard.texts import MOST_KEPT, Makes, Text
+from llmctl.proxy.guard.texts import MOST_KEPT, Makes, Text, Texts
 
 _NO_SHAPE = b"\0"
 """No event begins with it."""
@@ -32,59 +30,37 @@ MOST_DROPPED = 512
 is ten seconds."""
 
 
-class Step(enum.Enum):
-    """What the relay is asked to do."""
-
-    END_REASONING = "native"
-    """Tell the server, on another connection, to end the reasoning of `completion`."""
-    RETRY = "retry"
-    """Close the server's connection and ask again, with `again`."""
-    STOP = "stop"
-    """Close it; all that the client gets has been given."""
-    NOTE = "log"
-    """Nothing: it is only noted."""
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """A loop, and what was done. tokens: generated until it was certain, in this attempt; held:
-    bytes of text that the client was spared."""
-
-    channel: Channel
-    loop: Loop
-    step: Step
-    tokens: int
-    held: int = 0
-
-
 class Session:
     """One answer. wants: the step that the relay is to take, until it takes it. findings: all
     loops. is_over: it was stopped."""
 
     def __init__(self, plan: Plan, detector: Makes) -> None:
-        self.plan, self._detector = plan, detector
+        self.plan = plan
         self._endpoint = plan.endpoint
-        self._texts: dict[tuple[int, Channel], Text] = {}
+        self.texts = Texts(detector, plan.settings.window)
         self._hold = Hold()
         self.tally = Tally()
         self._splice = self._splicing()
         self.wants: Step | None = None
-        self.findings: list[Finding] = []
+        self.findings: list[Found] = []
         self.attempt = 0
         self.has_ended_reasoning = self.is_over = False
         self._is_deaf = self._holds = False
         self._acts = plan.settings.mode == "on"
+        self._seam = b""
+        """What joins two attempts; it goes out with the first of the second."""
         self._dropping: Text | None = None
         self._dropped = 0
         self._before, self._after = _NO_SHAPE, b""
         self._from, self._to = 0, 0
-        self._text = self._of(0, Channel.CONTENT)
+        self._text = self.texts.of(0, Channel.CONTENT)
 
     def _splicing(self) -> Splice:
         plan = self.plan
         if plan.endpoint == "messages":
             return MessagesSplice(self.tally)
         if plan.endpoint == "responses":
-            return ResponsesSplice(self.tally, self._seen, model=plan.model)
+            return ResponsesSplice(self.tally, self.texts.seen, model=plan.model)
         return OpenAISplice(
             self.tally, wants_usage=plan.wants_usage, hides_progress=plan.hides_progress
         )
@@ -97,29 +73,7 @@ class Session:
     @property
     def tokens(self) -> int:
         """About as many as were generated, in all attempts."""
-        return self.tally.tokens + self._tokens
-
-    @property
-    def _tokens(self) -> int:
-        return sum(text.tokens for text in self._texts.values())
-
-    @property
-    def reasoning_tokens(self) -> int:
-        """Of the attempt that is under way, those that were reasoning."""
-        found = (t.tokens for (_, channel), t in self._texts.items()
-                 if channel is Channel.REASONING)  # fmt: skip
-        return sum(found)
-
-    def _seen(self, channel: Channel) -> bytes:
-        text = self._texts.get((0, channel))
-        return text.seen() if text is not None else b""
-
-    def _of(self, choice: int, channel: Channel) -> Text:
-        text = self._texts.get((choice, channel))
-        if text is None:
-            made = self._detector(channel, window=self.plan.settings.window)
-            text = self._texts[choice, channel] = Text(choice, channel, made)
-        return text
+        return self.tally.tokens + self.texts.tokens
 
     # Events
 
@@ -153,7 +107,7 @@ class Session:
             return self._escalated() if self._dropped > MOST_DROPPED else b""
         out, marks = b"", []
         for delta in event.deltas:
-            text = self._of(delta.choice, delta.channel)
+            text = self.texts.of(delta.choice, delta.channel)
             if text is not self._text:
                 out += self._moved_on(text)
             text.take(delta.text)
@@ -195,7 +149,10 @@ class Session:
         return self._out(self._hold.safe(every=True))
 
     def _out(self, events: Iterable[Event]) -> bytes:
-        return b"".join([self._passed(event) for event in events])
+        found = b"".join([self._passed(event) for event in events])
+        if self._seam and found:
+            found, self._seam = self._seam + found, b""
+        return found
 
     def _passed(self, event: Event) -> bytes:
         """What the client gets of it. Those of the common shape say nothing new of the stream."""
@@ -232,9 +189,9 @@ class Session:
         """The mildest step that is left."""
         if not self._acts:
             return Step.NOTE
-        if any(one.channel is Channel.TOOL and one.sent for one in self._texts.values()):
+        if self.texts.has_called:
             return Step.STOP
-        single = len({one.choice for one in self._texts.values() if one.total}) == 1
+        single = self.texts.is_single
         if text.channel is Channel.REASONING and single and self._may_end_reasoning:
             return Step.END_REASONING
         may_retry = self.plan.may_retry and single and loop.kind != "endless"
@@ -254,22 +211,13 @@ class Session:
         else:
             held, self._is_deaf = self._hold.drop(), True
         self._looping, self._holds = (text, loop), bool(self._hold)
-        self._note(text, loop, step, held)
-        said = self._comment(step, text.channel, loop)
+        said = self._note(text, loop, step, held).comment(self.plan.settings.retries)
         return said + self.stopped() if step is Step.STOP else said
 
-    def _note(self, text: Text, loop: Loop, step: Step, held: int) -> None:
-        self.findings.append(Finding(text.channel, loop, step, self._tokens, held))
-
-    def _comment(self, step: Step, channel: Channel, loop: Loop) -> bytes:
-        """What is said of a step in the stream: clients take no notice, people can read it."""
-        done = {
-            Step.END_REASONING: "reasoning ended",
-            Step.RETRY: f"asked again ({self.attempt + 1} of {self.plan.settings.retries})",
-            Step.STOP: "stopped",
-        }[step]
-        told = f"{loop.kind} repeat of {loop.block} bytes, {loop.copies:.0f} times"
-        return f": llmctl-guard: {channel.value}: {told}; {done}\n\n".encode()
+    def _note(self, text: Text, loop: Loop, step: Step, held: int) -> Found:
+        found = Found(text.channel, loop, step, self.attempt + 1, self.texts.tokens, held)
+        self.findings.append(found)
+        return found
 
     # Ending the reasoning
 
@@ -277,7 +225,7 @@ class Session:
         """Is it the rest of the reasoning that is being ended?"""
         if event.ends or event.told is None:
             return False
-        if any(self._of(one.choice, one.channel) is not text for one in event.deltas):
+        if any(self.texts.of(one.choice, one.channel) is not text for one in event.deltas):
             self._dropping = None
             return False
         self._dropped += len(event.deltas)
@@ -301,7 +249,7 @@ class Session:
         """The body of the next attempt, whose events come from now on; None: it cannot be asked
         again. raw: the body that the client sent; ms: how long the attempt took that was cut."""
         said = self._said()
-        self.tally.cut(self._tokens, ms)
+        self.tally.cut(self.texts.tokens, ms)
         self.attempt += 1
         body = replayed(
             raw, self._endpoint, said, attempt=self.attempt,
@@ -309,27 +257,36 @@ class Session:
         )  # fmt: skip
         if body is None:
             return None
-        for text in self._texts.values():
-            text.again(self._detector(text.channel, window=self.plan.settings.window))
         self._splice.again()
+        self._join(self._looping[0])
+        self.texts.again()
         self.wants, self._is_deaf = None, False
         return body
 
+    def _join(self, text: Text) -> None:
+        """A model that was interrupted begins a sentence anew."""
+        seen = text.seen()
+        if text.channel is Channel.CONTENT and seen and not seen.endswith(b"\n"):
+            self._seam = self._splice.said("\n\n")
+            if self._seam:
+                text.add(b"\n\n")
+
     def _said(self) -> Said:
         """What the client has, up to the end of the first copy of what repeats itself."""
-        looping, loop = self._looping
-        texts = {}
-        for channel in (Channel.CONTENT, Channel.REASONING):
-            text = self._texts.get((looping.choice, channel))
-            seen = text.seen() if text is not None else b""
-            if text is looping:
-                seen = seen[: loop.start + loop.block]
-            texts[channel] = seen.decode(errors="ignore")
-        return Said(texts[Channel.CONTENT], texts[Channel.REASONING], self.tokens)
+        text, loop = self._looping
+        found = {one: self.texts.seen(one, text.choice) for one in Channel}
+        found[text.channel] = found[text.channel][: loop.start + loop.block]
+        content, reasoning = found[Channel.CONTENT], found[Channel.REASONING]
+        return Said(_words(content), _words(reasoning), self.tokens)
 
     def stopped(self, why: str = "it repeated itself") -> bytes:
         """The rest of the client's stream: it ends here, and says so."""
         self.wants, self.is_over, self._is_deaf = Step.STOP, True, True
         self._hold.drop()
         self._forget_shape()
-        return self._splice.stopped(f"\n\n[llmctl: the answer was stopped: {why}]", self._tokens)
+        words = f"\n\n[llmctl: the answer was stopped: {why}]"
+        return self._splice.stopped(words, self.texts.tokens)
+
+
+def _words(text: bytes) -> str:
+    return text.decode(errors="ignore")

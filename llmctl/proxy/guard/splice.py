@@ -25,6 +25,10 @@ class Splice(Protocol):
         """The attempt has been cut; the next event is of another."""
         ...
 
+    def said(self, words: str) -> bytes:
+        """A piece of content of ours, where content is under way."""
+        ...
+
     def stopped(self, words: str, tokens: int) -> bytes:
         """The rest of a stream that is stopped: the words, and an end that says `length`. tokens:
         of the last attempt."""

@@ -92,6 +92,12 @@ class MessagesSplice:
         """See Splice."""
         self._is_joining, self._places = True, {}
 
+    def said(self, words: str) -> bytes:
+        """See Splice."""
+        if not self._blocks or not self._blocks[-1].is_open or self._blocks[-1].kind != "text":
+            return b""
+        return typed(_delta(len(self._blocks) - 1, {"type": "text_delta", "text": words}))
+
     def stopped(self, words: str, tokens: int) -> bytes:
         """See Splice."""
         found, place = b"", len(self._blocks) - 1

@@ -29,6 +29,8 @@ class OpenAISplice:
             return event.raw
         if "prompt_progress" in told and self._tally.prompt is None:
             self._tally.prompt = told["prompt_progress"].get("total")
+        if "tokens_evaluated" in told and self._tally.prompt is None:
+            self._tally.prompt = told["tokens_evaluated"]
         if self._hides_progress and "prompt_progress" in told:
             return b""
         if not self._first:
@@ -64,6 +66,15 @@ class OpenAISplice:
         """See Splice."""
         self._is_joining = True
 
+    def said(self, words: str) -> bytes:
+        """See Splice."""
+        if "object" not in self._first:
+            told = {"index": 0, "content": words, "tokens": [], "stop": False, "id_slot": -1}
+            return written({**told, **self._counts(0)})
+        if self._first["object"] == "text_completion":
+            return self._piece(0, words, None)
+        return self._chunk(0, {"content": words}, None)
+
     def stopped(self, words: str, tokens: int) -> bytes:
         """See Splice."""
         if "object" not in self._first:
@@ -73,10 +84,10 @@ class OpenAISplice:
             return self._completion(words, still, tokens)
         said = b"".join(self._chunk(one, {"content": words}, None) for one in still)
         ends = b"".join(self._chunk(one, {}, "length") for one in still)
+        told = self._tally.openai(tokens)
         usage = b""
-        if self._wants_usage:
-            told = {"choices": [], **self._first, "usage": self._tally.openai(tokens)}
-            usage = written(told)
+        if self._wants_usage and told is not None:
+            usage = written({"choices": [], **self._first, "usage": told})
         return said + ends + usage + DONE
 
     def _chunk(self, choice: int, delta: dict[str, Any], finish: str | None) -> bytes:
@@ -84,20 +95,22 @@ class OpenAISplice:
         return written({"choices": [told], **self._first})
 
     def _completion(self, words: str, still: list[int], tokens: int) -> bytes:
-        found = b""
-        for choice in still:
-            text = {"text": words, "index": choice, "logprobs": None, "finish_reason": None}
-            end = {"text": "", "index": choice, "logprobs": None, "finish_reason": "length"}
-            usage = self._tally.openai(tokens)
-            found += written({"choices": [text], **self._first})
-            found += written({"choices": [end], **self._first, "usage": usage})
-        return found + DONE
+        usage = self._tally.openai(tokens)
+        more = {} if usage is None else {"usage": usage}
+        said = [self._piece(one, words, None) for one in still]
+        ends = [self._piece(one, "", "length", **more) for one in still]
+        return b"".join([*said, *ends, DONE])
+
+    def _piece(self, choice: int, words: str, finish: str | None, **more: Any) -> bytes:
+        told = {"text": words, "index": choice, "logprobs": None, "finish_reason": finish}
+        return written({"choices": [told], **self._first, **more})
+
+    def _counts(self, tokens: int) -> dict[str, int]:
+        generated = self._tally.tokens + tokens
+        return {"tokens_predicted": generated, "tokens_evaluated": self._tally.prompt or 0}
 
     def _native(self, words: str, tokens: int) -> bytes:
-        counts = {
-            "tokens_predicted": self._tally.tokens + tokens,
-            "tokens_evaluated": self._tally.prompt or 0,
-        }
+        counts = self._counts(tokens)
         said = {"index": 0, "content": words, "tokens": [], "stop": False, "id_slot": -1, **counts}
         end = {
             "index": 0, "content": "", "tokens": [], "id_slot": -1, "stop": True, **self._first,

@@ -140,6 +140,14 @@ class ResponsesSplice:
         """See Splice."""
         self._is_joining, self._places = True, {}
 
+    def said(self, words: str) -> bytes:
+        """See Splice."""
+        last = self._items[-1] if self._items else None
+        if last is None or last.done is not None or last.kind != "message":
+            return b""
+        kind = "response.output_text.delta"
+        return self._numbered({"type": kind, "item_id": last.key, "delta": words})
+
     # An end of ours
 
     def _closed(self, status: str) -> list[dict[str, Any]]:
@@ -159,7 +167,9 @@ class ResponsesSplice:
         return found
 
     def stopped(self, words: str, tokens: int) -> bytes:
-        """See Splice. The words are an item of their own: they are no part of the model's text."""
+        """See Splice. The words are an item of their own: they are no part of the model's text.
+        There is no usage: only the server's last event says how long the prompt was."""
+        del tokens
         found = self._closed("incomplete")
         key = f"msg_llmctl_{len(self._items)}"
         item = {"content": [], "id": key, "role": "assistant", "type": "message"}
@@ -176,14 +186,10 @@ class ResponsesSplice:
             {"type": "response.content_part.done", "item_id": key, "part": part},
             {"type": "response.output_item.done", "item": done},
         ]
-        generated = self._tally.tokens + tokens
-        prompt = self._tally.prompt or 0
-        usage = {"input_tokens": prompt, "output_tokens": generated}
         response = {
             "object": "response", "model": self._model, **self._response, "status": "incomplete",
             "incomplete_details": {"reason": "max_output_tokens"},
             "output": [one.done for one in self._items],
-            "usage": {**usage, "total_tokens": prompt + generated},
         }  # fmt: skip
         found.append({"type": "response.incomplete", "response": response})
         return b"".join(map(self._numbered, found))

@@ -41,11 +41,13 @@ class Tally(msgspec.Struct):
         found["predicted_per_second"] = 1000 * number / ms if ms else 0.0
         return found
 
-    def openai(self, tokens: int) -> dict[str, Any]:
-        """The usage of an answer that was stopped. tokens: of its last attempt."""
+    def openai(self, tokens: int) -> dict[str, Any] | None:
+        """The usage of an answer that was stopped; None: what it read is not known. tokens: of its
+        last attempt."""
+        if self.prompt is None:
+            return None
         generated = self.tokens + tokens
-        prompt = self.prompt or 0
         return {
-            "completion_tokens": generated, "prompt_tokens": prompt,
-            "total_tokens": prompt + generated,
+            "completion_tokens": generated, "prompt_tokens": self.prompt,
+            "total_tokens": self.prompt + generated,
         }  # fmt: skip

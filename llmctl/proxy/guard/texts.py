@@ -65,6 +65,11 @@ class Text:
         self.pieces, self.total, self.before = [seen], len(seen), 1
         self.feed(seen)
 
+    def add(self, words: bytes) -> None:
+        """The client got some that no model wrote."""
+        self.pieces = [self.seen(), words]
+        self.total = self.sent = self.sent + len(words)
+
     def release(self) -> None:
         """Ask nothing more of it."""
         self.is_watched, self.feed = False, _never
@@ -74,3 +79,57 @@ def _never(piece: bytes) -> int:
     """All of it may be shown, whatever it is."""
     del piece
     return sys.maxsize
+
+
+class Texts:
+    """All texts of an answer."""
+
+    def __init__(self, detector: Makes, window: int) -> None:
+        self._detector, self._window = detector, window
+        self._texts: dict[tuple[int, Channel], Text] = {}
+        self._reasoned = 0
+
+    def of(self, choice: int, channel: Channel) -> Text:
+        """One of them; a new one is empty."""
+        text = self._texts.get((choice, channel))
+        if text is None:
+            text = self._texts[choice, channel] = Text(choice, channel, self._made(channel))
+        return text
+
+    def _made(self, channel: Channel) -> Watching:
+        return self._detector(channel, window=self._window)
+
+    def seen(self, channel: Channel, choice: int = 0) -> bytes:
+        """What the client has of it."""
+        text = self._texts.get((choice, channel))
+        return text.seen() if text is not None else b""
+
+    @property
+    def tokens(self) -> int:
+        """About as many as this attempt has given."""
+        return sum(text.tokens for text in self._texts.values())
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """Of all attempts, those that were reasoning."""
+        return self._reasoned + self._of_attempt()
+
+    def _of_attempt(self) -> int:
+        found = [text for text in self._texts.values() if text.channel is Channel.REASONING]
+        return sum(text.tokens for text in found)
+
+    @property
+    def has_called(self) -> bool:
+        """Has the client got any part of a tool call?"""
+        return any(one.channel is Channel.TOOL and one.sent for one in self._texts.values())
+
+    @property
+    def is_single(self) -> bool:
+        """Is there one choice?"""
+        return len({one.choice for one in self._texts.values() if one.total}) == 1
+
+    def again(self) -> None:
+        """Another attempt goes on."""
+        self._reasoned += self._of_attempt()
+        for text in self._texts.values():
+            text.again(self._made(text.channel))
