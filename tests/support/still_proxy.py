@@ -1,6 +1,7 @@
-"""python still_proxy.py PORT [SETTINGS]: the proxy as a process of its own, before one server on that port.
+"""python still_proxy.py PORT [SETTINGS]: the proxy as a process of its own, before one server on
+that port. SETTINGS: those of its guard, as JSON; without them it is off.
 
-SETTINGS: those of its guard, as JSON; without them it is off. Says its own port on stdout, and then serves until it is killed.
+Says its own port on stdout, and then serves until it is killed.
 """
 
 from __future__ import annotations

@@ -70,18 +70,12 @@ def _top(last: dict[str, Any], kind: str) -> dict[str, Any]:
     return {**found, "object": kind} if "object" in found else found
 
 
-def _joined_logprobs(choices: list[dict[str, Any]]) -> dict[str, Any] | None:
-    parts = [one["logprobs"]["content"] for one in choices if one.get("logprobs")]
-    return {"content": [one for part in parts for one in part]} if parts else None
-
-
 class Chat:
     """/v1/chat/completions: one choice."""
 
     def __init__(self) -> None:
         self._texts: dict[str, list[str]] = {"content": [], "reasoning_content": []}
         self._tools: dict[int, dict[str, Any]] = {}
-        self._choices: list[dict[str, Any]] = []
         self._last: dict[str, Any] = {}
         self._finish: str | None = None
 
@@ -89,8 +83,6 @@ class Chat:
         """See Assembly."""
         self._last = {**self._last, **told}
         for choice in told.get("choices") or ():
-            if choice.get("logprobs"):
-                self._choices.append({"logprobs": choice["logprobs"]})
             self._finish = choice.get("finish_reason") or self._finish
             delta = choice.get("delta") or {}
             for key, pieces in self._texts.items():
@@ -119,8 +111,6 @@ class Chat:
         if self._tools:
             message["tool_calls"] = [_called(self._tools[one]) for one in sorted(self._tools)]
         choice = {"finish_reason": self._finish, "index": 0, "message": message}
-        if (logprobs := _joined_logprobs(self._choices)) is not None:
-            choice["logprobs"] = logprobs
         return {"choices": [choice], **_top(self._last, "chat.completion")}
 
 
@@ -136,7 +126,6 @@ class Completion:
         self._returns_tokens = returns_tokens
         self._text: list[str] = []
         self._tokens: list[int] = []
-        self._choices: list[dict[str, Any]] = []
         self._last: dict[str, Any] = {}
         self._finish: str | None = None
 
@@ -148,8 +137,6 @@ class Completion:
             self._tokens += told.get("tokens") or []
         for choice in told.get("choices") or ():
             self._text.append(choice.get("text") or "")
-            if choice.get("logprobs"):
-                self._choices.append({"logprobs": choice["logprobs"]})
             self._finish = choice.get("finish_reason") or self._finish
 
     def whole(self) -> dict[str, Any] | None:
@@ -160,8 +147,7 @@ class Completion:
         if self._finish is None:
             return None
         choice = {
-            "text": text, "index": 0, "logprobs": _joined_logprobs(self._choices),
-            "finish_reason": self._finish,
+            "text": text, "index": 0, "logprobs": None, "finish_reason": self._finish,
         }  # fmt: skip
         return {"choices": [choice], **_top(self._last, "text_completion")}
 

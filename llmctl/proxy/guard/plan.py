@@ -29,8 +29,17 @@ class _Asked(msgspec.Struct):
     return_progress: Any = False
     reasoning_control: Any = False
     return_tokens: Any = False
+    logprobs: Any = None
+    max_tokens: Any = None
+    max_completion_tokens: Any = None
+    max_output_tokens: Any = None
+    n_predict: Any = None
     add_generation_prompt: Any = True
     continue_final_message: Any = False
+
+
+MOST_SHORT = 128
+"""Tokens. An answer that may have no more is over before a loop in it is certain."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -56,7 +65,8 @@ _DECODER = msgspec.json.Decoder(_Asked)
 def plan(endpoint: str, body: Any, settings: GuardSettings) -> Plan | None:
     """None: not guarded. That is: what generates no text; and, of requests for a whole answer, what
     would not be put together from a stream exactly as the server does it: several choices or
-    prompts, probabilities of /completion, a chosen set of its fields."""
+    prompts, probabilities of tokens (of the last, a stream tells none), a chosen set of fields;
+    and what may have MOST_SHORT tokens at most."""
     if endpoint not in GUARDED or settings.mode == "off":
         return None
     try:
@@ -64,14 +74,17 @@ def plan(endpoint: str, body: Any, settings: GuardSettings) -> Plan | None:
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
     streams = asked.stream is True
-    if not streams and (_is_odd(asked) or settings.mode == "log"):
+    if not streams and _is_odd(asked):
         return None
     return _planned(endpoint, asked, settings, streams=streams)
 
 
 def _is_odd(asked: _Asked) -> bool:
     counts = (asked.n, asked.n_cmpl, asked.best_of)
-    if any(one is not None and one != 1 for one in counts) or asked.n_probs:
+    if any(one is not None and one != 1 for one in counts) or asked.n_probs or asked.logprobs:
+        return True
+    limits = asked.max_tokens, asked.max_completion_tokens, asked.max_output_tokens, asked.n_predict
+    if any(isinstance(one, int | float) and 0 <= one <= MOST_SHORT for one in limits):
         return True
     if asked.echo or asked.verbose or asked.response_fields or asked.return_progress:
         return True
