@@ -242,7 +242,7 @@ def test_a_client_that_goes_frees_its_slot_in_the_midst_of_a_loop(
 def in_flight(site: Guarded, proxy: str) -> int:
     """Requests that the model works on, as the proxy counts them."""
     told = json.loads(site.ask("/llmctl/status", None, at=proxy)[2])
-    return sum(len(queue["in_flight"]) for queue in told["queues"].values())
+    return sum(sum(queue["in_flight"].values()) for queue in told["queues"].values())
 
 
 def test_a_client_of_a_whole_answer_that_goes_frees_its_slot_while_others_work(

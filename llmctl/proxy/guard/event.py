@@ -4,6 +4,7 @@ Four dialects are read: /v1/chat/completions; /v1/completions, /completion and /
 /v1/messages; /v1/responses. What is not known in an event is left alone.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -38,24 +39,22 @@ class Event(msgspec.Struct, frozen=True):
     @property
     def is_comment(self) -> bool:
         """Does it say nothing?"""
-        return self.raw.startswith(b":") and self.told is None
+        return self.told is None and self.raw.startswith((b":", b"\n", b"\r\n"))
+
+
+_WHOLE = re.compile(rb".*?\n\r?\n|.+", re.DOTALL)
 
 
 def split(data: bytes) -> list[bytes]:
-    """Whole events, each with its empty line. data: as sse.Events gives it, with LF or CRLF."""
-    if b"\r\n" in data:
-        data = data.replace(b"\r\n", b"\n")
-    parts = data.split(b"\n\n")
-    rest = parts.pop()
-    found = [part + b"\n\n" for part in parts if part]
-    return [*found, rest] if rest else found
+    """Events, each with its empty line; what is at the end without one is one, too."""
+    return _WHOLE.findall(data)
 
 
 def parsed(raw: bytes, endpoint: str) -> Event:
     """Read one event. endpoint: its name (dialect.Endpoint)."""
     name, data = _fields(raw)
     if not data.startswith(b"{"):
-        return Event(raw, name)
+        return Event(raw, name, ends=data == b"[DONE]")
     try:
         told = msgspec.json.decode(data)
     except (msgspec.DecodeError, ValueError, RecursionError):
@@ -65,7 +64,7 @@ def parsed(raw: bytes, endpoint: str) -> Event:
         ends = _READERS[endpoint](told, deltas)
     except (KeyError, TypeError, AttributeError, ValueError):
         return Event(raw, name, told)  # of a shape that nobody promised
-    return Event(raw, name, told, tuple(deltas), ends)
+    return Event(raw, name, told, tuple(deltas), ends or name == b"error")
 
 
 def _fields(raw: bytes) -> tuple[bytes, bytes]:
@@ -76,7 +75,7 @@ def _fields(raw: bytes) -> tuple[bytes, bytes]:
     for line in raw.split(b"\n"):
         field, _, value = line.partition(b":")
         if field == b"data":
-            data.append(value.removeprefix(b" "))
+            data.append(value.removeprefix(b" ").removesuffix(b"\r"))
         elif field == b"event":
             name = value.strip()
     return name, b"\n".join(data)

@@ -112,7 +112,7 @@ class Session:
                 out += self._moved_on(text)
             text.take(delta.text)
             marks.append((text, text.total))
-        if event.ends or (event.told is None and not event.is_comment):
+        if event.ends:
             return out + self._ended(event, tuple(marks))
         self._learn(event)
         return out + self._watched(event, tuple(marks))
@@ -158,7 +158,10 @@ class Session:
         """What the client gets of it. Those of the common shape say nothing new of the stream."""
         if event.told is None and not self.attempt:
             return event.raw
-        return self._splice.passed(event)
+        try:
+            return self._splice.passed(event)
+        except (KeyError, TypeError, AttributeError, ValueError, IndexError):
+            return event.raw  # of a shape that nobody promised
 
     def _learn(self, event: Event) -> None:
         """Only the first attempt goes out as it comes."""
@@ -259,7 +262,7 @@ class Session:
             return None
         self._splice.again()
         self._join(self._looping[0])
-        self.texts.again()
+        self.texts.again(*self._looping)
         self.wants, self._is_deaf = None, False
         return body
 
@@ -268,8 +271,6 @@ class Session:
         seen = text.seen()
         if text.channel is Channel.CONTENT and seen and not seen.endswith(b"\n"):
             self._seam = self._splice.said("\n\n")
-            if self._seam:
-                text.add(b"\n\n")
 
     def _said(self) -> Said:
         """What the client has, up to the end of the first copy of what repeats itself."""

@@ -17,10 +17,11 @@ _PART = {"type": "output_text", "annotations": [], "logprobs": []}
 
 class Item(msgspec.Struct):
     """An output item that the client has. begins: where its text does, in that of its channel.
-    done: as its end told it."""
+    done: as its end told it. seams: words of ours in its text, and where they are."""
 
     told: dict[str, Any]
     begins: int = 0
+    seams: list[tuple[int, str]] = []
     done: dict[str, Any] | None = None
 
     @property
@@ -82,8 +83,17 @@ class ResponsesSplice:
                 one.done = item
 
     def _text(self, item: Item) -> str:
-        channel = _CHANNELS[item.kind]
-        return self._sent(channel)[item.begins :].decode(errors="replace")
+        """All of it that the client has: up to where the next of its kind begins."""
+        sent, same = (
+            self._sent(_CHANNELS[item.kind]),
+            [i for i in self._items if i.kind == item.kind],
+        )
+        after = same[same.index(item) + 1 :]
+        found, at = "", item.begins
+        for place, words in [*item.seams, (after[0].begins if after else len(sent), "")]:
+            found += sent[at:place].decode(errors="replace") + words
+            at = place
+        return found
 
     # A further attempt
 
@@ -146,6 +156,7 @@ class ResponsesSplice:
         if last is None or last.done is not None or last.kind != "message":
             return b""
         kind = "response.output_text.delta"
+        last.seams = [*last.seams, (len(self._sent(Channel.CONTENT)), words)]
         return self._numbered({"type": kind, "item_id": last.key, "delta": words})
 
     # An end of ours
@@ -176,7 +187,7 @@ class ResponsesSplice:
         begun = {**item, "status": "in_progress"}
         part = {**_PART, "text": words}
         done = {**item, "status": "incomplete", "content": [part]}
-        self._items.append(Item(begun, 0, done))
+        self._items.append(Item(begun, done=done))
         begins = {"type": "output_text", "text": ""}
         found += [
             {"type": "response.output_item.added", "item": begun},

@@ -38,6 +38,8 @@ class Text:
         self.feed = detector.feed
         self.pieces: list[bytes] = []
         self.total = self.sent = 0
+        self._ahead = 0
+        """Bytes that its detector knows and the client has not."""
         self.before = 0
         """Pieces that an earlier attempt gave."""
         self.is_watched = True
@@ -55,20 +57,21 @@ class Text:
 
     def seen(self) -> bytes:
         """What the client has of it."""
-        return b"".join(self.pieces)[: self.sent]
+        return b"".join(self.pieces)[: self.sent - self._ahead]
 
-    def again(self, detector: Watching) -> None:
+    def again(self, detector: Watching, looped: Loop | None) -> None:
         """Another attempt goes on. Its detector knows what the client has, so that what is begun
-        anew counts as what it is: one more copy."""
-        seen = self.seen()
+        anew counts as what it is: one more copy. looped: where this text did; the detector has then
+        seen two whole copies, for a model mostly begins a block at its beginning."""
+        seen = known = self.seen()
+        if looped is not None and looped.kind == "exact":
+            block = seen[looped.start : looped.start + looped.block]
+            known = seen[: looped.start] + 2 * block
         self.detector, self.feed = detector, detector.feed
-        self.pieces, self.total, self.before = [seen], len(seen), 1
-        self.feed(seen)
-
-    def add(self, words: bytes) -> None:
-        """The client got some that no model wrote."""
-        self.pieces = [self.seen(), words]
-        self.total = self.sent = self.sent + len(words)
+        self.pieces, self.before = [seen], 1
+        self.total = self.sent = len(known)
+        self._ahead = len(known) - len(seen)
+        self.feed(known)
 
     def release(self) -> None:
         """Ask nothing more of it."""
@@ -128,8 +131,8 @@ class Texts:
         """Is there one choice?"""
         return len({one.choice for one in self._texts.values() if one.total}) == 1
 
-    def again(self) -> None:
-        """Another attempt goes on."""
+    def again(self, looping: Text, loop: Loop) -> None:
+        """Another attempt goes on. looping: the text that did."""
         self._reasoned += self._of_attempt()
         for text in self._texts.values():
-            text.again(self._made(text.channel))
+            text.again(self._made(text.channel), loop if text is looping else None)
