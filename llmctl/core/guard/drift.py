@@ -1,6 +1,6 @@
 """Finds repeats with drift: a counter, a time, a letter, a word or two change from copy to copy.
 
-First a sieve that costs little: each 64 bytes, do the last 16 stand in the text before (digits made
+First a sieve that costs little: each 64 bytes, do 16 of them stand in the text before (digits made
 equal, case set aside)? While they mostly do, the text is *stale*. Only where a stale text is prose,
 its words are looked at, each 512 bytes: of three words in a row (a shingle; numbers and single
 letters are left out), how many stood there before, and how far back? In a loop most did, and
@@ -18,11 +18,13 @@ _SAME = bytes(
     0x30 if 0x30 <= one <= 0x39 else one + 32 if 0x41 <= one <= 0x5A else one for one in range(256)
 )
 _KEY = 16
+_JITTER = 48
+"""The looks are not taken at equal distances: a block of 32 bytes would show them all the same."""
 _REACH = 4096
 """So far back the sieve looks."""
 _WEIGHT = 16
 """Its memory: each look counts for one part in so many."""
-_OPENS, _CLOSES = 0.43, 0.2
+_OPENS, _CLOSES = 0.4, 0.2
 CHUNK = 512
 _KNOWN, _ALIKE, _OLD = 0.5, 0.3, 0.8
 """Shares of a chunk's shingles. It repeats what was before if so many are known, and so many stood
@@ -37,7 +39,7 @@ class Drift:
     """What repeats with changes in one text."""
 
     __slots__ = (
-        "_bad", "_channel", "_first", "_hits", "_lag", "_list", "_norm", "_onset", "_score",
+        "_bad", "_channel", "_first", "_hits", "_lag", "_list", "_norm", "_numbered", "_onset", "_score",
         "_shingles", "_stale", "hold",
     )  # fmt: skip
 
@@ -52,7 +54,7 @@ class Drift:
         self._first = -1  # where the run of chunks that repeat begins
         self._bad = 0
         self._lag = 0.0  # the mean length of its copies, in bytes
-        self._list = False
+        self._list = self._numbered = False
         self.hold = -1
         """What comes from here on is suspicious; -1: nothing is. Of reasoning only: an ordinary
         numbered list, held back, would be an answer that stalls."""
@@ -61,15 +63,15 @@ class Drift:
         """Take what came up to the position `at`, a multiple of its length."""
         norm = self._norm
         norm += new.translate(_SAME)
-        end = len(norm)
-        found = norm.rfind(norm[-_KEY:], -_REACH, -1)
+        end = len(norm) - 29 * (at // len(new)) % _JITTER
+        found = norm.rfind(norm[max(end - _KEY, 0) : end], max(end - _REACH, 0), end - 1)
         if found >= 0:
             self._score += (1 - self._score) / _WEIGHT
             self._hits = self._hits << 1 & _RECENT | 1
         else:
             self._score -= self._score / _WEIGHT
             self._hits = self._hits << 1 & _RECENT
-        if end > 4 * _REACH:
+        if len(norm) > 4 * _REACH:
             del norm[:-_REACH]
         if self._channel is Channel.REASONING:
             self._suspect(at, end - _KEY - found if found >= 0 else 0, len(new))
@@ -111,7 +113,7 @@ class Drift:
             seen = self._shingles.read(chunk)
             repeats = seen.known >= _KNOWN and seen.alike >= _ALIKE or seen.known >= _OLD
             if repeats:
-                self._list = is_list(chunk)
+                self._list, self._numbered = is_list(chunk), b"0" in chunk
                 self._lag = seen.lag if self._first < 0 else (self._lag + seen.lag) / 2
                 self._bad = 0
         if repeats and self._first < 0:
@@ -125,7 +127,8 @@ class Drift:
         if self._first < 0 or self._bad:
             return None
         block = max(round(self._lag), 1)
-        if at - self._first < drift_need(block, self._channel, listed=self._list):
+        numbered, listed = self._numbered, self._list
+        if at - self._first < drift_need(block, self._channel, numbered=numbered, listed=listed):
             return None
         start = max(self._first - block, 0)
         if 0 <= self._onset < start:

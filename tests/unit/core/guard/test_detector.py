@@ -6,7 +6,7 @@ import random
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmctl.core.guard.detector import Detector
@@ -61,6 +61,7 @@ LOOPS = st.builds(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(LOOPS, st.lists(st.integers(0, 4000), max_size=30))
 def test_the_verdict_is_the_same_for_every_cut(text: bytes, at: list[int]) -> None:
     whole, _ = told([text])
