@@ -124,26 +124,26 @@ class Detector:
                 return self._stop(loop)
             self._tail = tail = tail[-_TAIL:]
         self._wake = min(self._check, total + _MID_STEP) if total > 2 else 0
-        upto, key = total, tail[-3:]
-        if tail.rfind(key, -43, -1) >= 0 or key == key[:1] * 3:
-            upto = self._near(tail, total)
+        upto = self._watched(tail, total) if self._far or self._drift.hold >= 0 else total
+        if upto <= self.safe:
+            return self.safe
+        key = tail[-3:]
+        if tail.rfind(key, -_NEAR - 3, -1) >= 0 or key == key[:1] * 3:
+            upto = min(upto, self._near(tail, total))
         if tail.rfind(tail[-_MID_KEY:], -_MID - _MID_KEY, -1) >= 0:
             upto = min(upto, self._close_by(tail, total, _MID_KEY, _MID))
-        if self._far:
-            upto = self._held(tail, total, upto)
-        if self._drift.hold >= 0:
-            upto = min(upto, self._drift.hold)
-            self._wake = min(self._wake, max(self._drift.hold, total) + 1)
-        if upto > self.safe:
-            self.safe = upto
-        return self.safe
+        return self._show(upto)
 
-    def _held(self, tail: bytes, total: int, upto: int) -> int:
-        """What the runs that are watched leave to be shown; those that ended are dropped."""
+    def _watched(self, tail: bytes, total: int) -> int:
+        """What the runs that are watched, and what drifts, leave to be shown; runs that ended are
+        dropped."""
         new = tail[self._base + len(self._buf) - total + len(tail) :]
         self._far = [one for one in self._far if goes_on(self._buf, one[0], new)]
-        for period, start in self._far:
-            third = start + 2 * period
+        thirds = [start + 2 * period for period, start in self._far]
+        if self._drift.hold >= 0:
+            thirds.append(self._drift.hold)
+        upto = total
+        for third in thirds:
             if total > third:
                 upto = min(upto, third)
             self._wake = min(self._wake, max(third, total) + 1)
@@ -169,7 +169,7 @@ class Detector:
                 loop = self._verdict(at, reach)
                 if loop is not None:
                     return loop
-            loop = self._drift.look(new, at, fenced=self._fences.around(at))
+            loop = self._drift.look(new, at, self._fences)
             if loop is not None:
                 return loop
         return None

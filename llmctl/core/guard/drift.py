@@ -11,6 +11,7 @@ Fed with what came since the last look, at fixed positions: the verdict hangs on
 """
 
 from llmctl.core.guard.bounds import STALE_NEED, drift_need
+from llmctl.core.guard.place import Fences
 from llmctl.core.guard.shingles import Shingles, is_list, is_prose
 from llmctl.core.guard.verdict import Channel, Loop
 
@@ -59,7 +60,7 @@ class Drift:
         """What comes from here on is suspicious; -1: nothing is. Of reasoning only: an ordinary
         numbered list, held back, would be an answer that stalls."""
 
-    def look(self, new: bytes, at: int, *, fenced: bool) -> Loop | None:
+    def look(self, new: bytes, at: int, fences: Fences) -> Loop | None:
         """Take what came up to the position `at`, a multiple of its length."""
         norm = self._norm
         norm += new.translate(_SAME)
@@ -76,7 +77,7 @@ class Drift:
         if self._channel is Channel.REASONING:
             self._suspect(at, end - _KEY - found if found >= 0 else 0, len(new))
         if self._stale >= 0 or self._score >= _OPENS:
-            return self._stale_look(at, len(new), fenced=fenced)
+            return self._stale_look(at, len(new), fences)
         return None
 
     def _suspect(self, at: int, lag: int, step: int) -> None:
@@ -88,7 +89,7 @@ class Drift:
             self._onset = max(at - seen - lag, 0)
             self.hold = self._onset + 2 * lag
 
-    def _stale_look(self, at: int, step: int, *, fenced: bool) -> Loop | None:
+    def _stale_look(self, at: int, step: int, fences: Fences) -> Loop | None:
         if self._stale < 0:
             self._stale = at - step * _WEIGHT // 2
         elif self._score < _CLOSES:
@@ -99,7 +100,7 @@ class Drift:
             return Loop("endless", self._stale, at - self._stale, at - self._stale)
         if at % CHUNK or self._channel is Channel.TOOL:
             return None
-        self._count(at, fenced=fenced)
+        self._count(at, fenced=fences.around(at))
         return self._verdict(at)
 
     def _count(self, at: int, *, fenced: bool) -> None:
