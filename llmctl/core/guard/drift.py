@@ -1,13 +1,13 @@
 """Finds repeats with drift: a counter, a time, a letter, a word or two change from copy to copy.
 
-First a sieve that costs little: each 64 bytes, do 16 of them stand in the text before (digits made
+First a sieve that costs little: each 64 or 128 bytes, do 16 of them stand in the text before (digits made
 equal, case set aside)? While they mostly do, the text is *stale*. Only where a stale text is prose,
 its words are looked at, each 512 bytes: of three words in a row (a shingle; numbers and single
 letters are left out), how many stood there before, and how far back? In a loop most did, and
 equally far back, whatever a few of them became. A text that only uses its words again differs in
 the second: what it says again stood here and there.
 
-Fed with what came since the last look, at fixed positions: the verdict hangs on nothing else.
+All is read at fixed positions of the text: the verdict hangs on nothing else.
 """
 
 from llmctl.core.guard.bounds import STALE_NEED, drift_need
@@ -27,6 +27,7 @@ _WEIGHT = 16
 """Its memory: each look counts for one part in so many."""
 _OPENS, _CLOSES = 0.4, 0.2
 CHUNK = 512
+_STEP = 64
 _KNOWN, _ALIKE, _OLD = 0.5, 0.3, 0.8
 """Shares of a chunk's shingles. It repeats what was before if so many are known, and so many stood
 equally far back; or if nearly all are known (two paragraphs in random order)."""
@@ -41,11 +42,13 @@ class Drift:
 
     __slots__ = (
         "_bad", "_channel", "_first", "_hits", "_lag", "_list", "_norm", "_numbered", "_onset", "_score",
-        "_shingles", "_stale", "hold",
+        "_shingles", "_stale", "hold", "step",
     )  # fmt: skip
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self.step = _STEP if channel is Channel.REASONING else 2 * _STEP
+        """Bytes from one look to the next. Only in thoughts does it hurt to be late."""
         self._norm = bytearray()
         self._score = 0.0
         self._hits = 0  # the last looks, a bit for each
@@ -60,11 +63,11 @@ class Drift:
         """What comes from here on is suspicious; -1: nothing is. Of reasoning only: an ordinary
         numbered list, held back, would be an answer that stalls."""
 
-    def look(self, new: bytes, at: int, fences: Fences) -> Loop | None:
-        """Take what came up to the position `at`, a multiple of its length."""
-        norm = self._norm
-        norm += new.translate(_SAME)
-        end = len(norm) - 29 * (at // len(new)) % _JITTER
+    def look(self, buf: bytearray, at: int, fences: Fences) -> Loop | None:
+        """Take the last `step` bytes of the buffer, which ends at the position `at`."""
+        norm, step = self._norm, self.step
+        norm += buf[-step:].translate(_SAME)
+        end = len(norm) - 29 * (at // step) % _JITTER
         found = norm.rfind(norm[max(end - _KEY, 0) : end], max(end - _REACH, 0), end - 1)
         if found >= 0:
             self._score += (1 - self._score) / _WEIGHT
@@ -75,9 +78,9 @@ class Drift:
         if len(norm) > 4 * _REACH:
             del norm[:-_REACH]
         if self._channel is Channel.REASONING:
-            self._suspect(at, end - _KEY - found if found >= 0 else 0, len(new))
+            self._suspect(at, end - _KEY - found if found >= 0 else 0, step)
         if self._stale >= 0 or self._score >= _OPENS:
-            return self._stale_look(at, len(new), fences)
+            return self._stale_look(at, step, fences)
         return None
 
     def _suspect(self, at: int, lag: int, step: int) -> None:
