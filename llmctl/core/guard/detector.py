@@ -177,7 +177,12 @@ class Detector:
         if not any(at > start + 2 * period for period, start in far):
             known = {period for period, _ in far}
             found = runs(self._buf, at - base, key=_KEY, reach=reach)
-            far += [(period, start + base) for period, start in found if period not in known]
+            far += [
+                (period, start + base)
+                for period, start in found
+                if period not in known
+                and (period > _FAR or start + 2 * period < at - base + STEP)
+            ]  # of the others, there is time to find them again
         for period, start in far:
             span = at - start
             if span >= LEAST and span > 2 * period and span >= self._need((period, start)):
