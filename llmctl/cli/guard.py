@@ -2,7 +2,7 @@
 
 import typer
 
-from llmctl.cli.guard_test import test
+from llmctl.cli.guard_look import look
 
 guard = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
@@ -12,4 +12,4 @@ def root() -> None:
     """The guard: loops of models, and what was done about them."""
 
 
-guard.command()(test)
+guard.command("test")(look)

@@ -42,6 +42,7 @@ def _rows(count: int, row: Callable[[int], str]) -> str:
 
 _HEX = random.Random(7).randbytes(6000).hex()
 _OBJECT = {"id": 0, "name": "example", "active": True, "tags": []}
+_EDGE = "+" + "-" * 58 + "+\n"
 _REFRAIN = (
     "Row, row, row your boat,\nGently down the stream.\nMerrily, merrily, merrily, merrily,\n"
 )
@@ -57,12 +58,12 @@ WORK: dict[str, str] = {
     "1,000 zeros with a point": "[" + "0.0, " * 999 + "0.0]",
     "1,000 zeros, bare": "0" * 1000,
     "a 32 x 32 zero matrix": "[" + ("[" + "0, " * 31 + "0],\n ") * 32 + "]",
-    "a 32 x 32 unit matrix": "\n".join(" ".join("01"[i == j] for j in range(32)) for i in range(32)),
+    "a 32 x 32 unit matrix": _rows(32, lambda i: " ".join("01"[i == j] for j in range(32)) + "\n"),
     "300 equals signs": "=" * 300,
     "dots of 400 tests": "." * 400 + " [100%]",
     "base64 of 512 zero bytes": base64.b64encode(bytes(512)).decode(),
-    "an empty table of 40 rows": "| a | b | c | d |\n|---|---|---|---|\n" + "|   |   |   |   |\n" * 40,
-    "a box of 60 x 20": "+" + "-" * 58 + "+\n" + ("|" + " " * 58 + "|\n") * 18 + "+" + "-" * 58 + "+",
+    "an empty table of 40 rows": "| a | b | c |\n|---|---|---|\n" + "|   |   |   |\n" * 40,
+    "a box of 60 x 20": _EDGE + ("|" + " " * 58 + "|\n") * 18 + _EDGE,
     "20 equal JSON objects": json.dumps([_OBJECT] * 20, indent=2),
     "100 equal JSON objects": json.dumps([_OBJECT] * 100),
     "100 equal JSON objects, indented": json.dumps([_OBJECT] * 100, indent=2),
@@ -78,9 +79,9 @@ WORK: dict[str, str] = {
     "1,000 random integers": ", ".join(str(random.Random(n).randrange(1000)) for n in range(1000)),
     "a numbered list of 100": _rows(100, lambda n: f"{n + 1}. Item number {n + 1} of the list.\n"),
     "a numbered list of 300": _rows(300, lambda n: f"{n + 1}. The answer to question {n + 1}.\n"),
-    "200 rows of CSV": _rows(200, lambda n: f"{n},user{n},user{n}@example.com,{n * 37 % 100},true\n"),
+    "200 rows of CSV": _rows(200, lambda n: f"{n},user{n},u{n}@example.com,{n * 37 % 100},true\n"),
     "80 SQL inserts": _rows(80, lambda n: f"INSERT INTO users VALUES ({n}, 'user{n}', {n * 7});\n"),
-    "300 SQL inserts": _rows(300, lambda n: f"INSERT INTO users VALUES ({n}, 'user{n}', {n * 7});\n"),
+    "300 SQL inserts": _rows(300, lambda n: f"INSERT INTO users VALUES ({n}, 'u{n}', {n * 7});\n"),
     "150 asserts": _rows(150, lambda n: f"    assert square({n}) == {n * n}\n"),
     "60 JSON objects with ids": json.dumps([{**_OBJECT, "id": n} for n in range(60)], indent=2),
     "300 JSON objects with ids": json.dumps([{**_OBJECT, "id": n} for n in range(300)]),
@@ -90,25 +91,42 @@ WORK: dict[str, str] = {
     "a rule of a table": "|" + "-" * 20 + "|" + "-" * 20 + "|" + "-" * 20 + "|",
     "80 dashes": "-" * 80,
     "ten spaces": "x" + " " * 10 + "y",
-    "deep indentation": _rows(40, lambda n: " " * 4 * n + "{\n") + _rows(40, lambda n: " " * 4 * (40 - n) + "}\n"),
+    "deep indentation": _rows(40, lambda n: "    " * n + "{\n")
+    + _rows(40, lambda n: "    " * (40 - n) + "}\n"),
     "base64 VVVV": "V" * 700,
     "zeros in hex": "00" * 700,
     "random hex": _HEX,
-    "10 equal tool arguments": json.dumps({"edits": [{"path": "a.py", "old": "x", "new": "y"}] * 10}),
-    "a lock file": _rows(120, lambda n: f'[[package]]\nname = "lib-{n}"\nversion = "1.{n}.0"\nchecksum = "{_HEX[n * 50:n * 50 + 64]}"\n\n'),
+    "10 equal tool arguments": json.dumps({"edits": [{"path": "a.py", "old": "x"}] * 10}),
+    "a lock file": _rows(
+        120,
+        lambda n: f'[[package]]\nname = "lib-{n}"\nversion = "1.{n}.0"\n'
+        f'checksum = "{_HEX[n * 50 : n * 50 + 64]}"\n\n',
+    ),
     "minified code": ";".join(f"var a{n}=function(e,t){{return e+t+{n}}}" for n in range(200)),
-    "test vectors": _rows(100, lambda n: f"COUNT = {n}\nKEY = {_HEX[n * 64:n * 64 + 64]}\nIV = {'00' * 16}\nPT = {'00' * 16}\nCT = {_HEX[n * 32:n * 32 + 32]}\n\n"),
+    "test vectors": _rows(
+        100,
+        lambda n: f"COUNT = {n}\nKEY = {_HEX[n * 64 : n * 64 + 64]}\nIV = {'00' * 16}\n"
+        f"PT = {'00' * 16}\nCT = {_HEX[n * 32 : n * 32 + 32]}\n\n",
+    ),
     "a poem with a refrain": "".join(prose(200, n) + "\n" + _REFRAIN for n in range(12)),
-    "99 bottles": _rows(99, lambda n: f"{99 - n} bottles of beer on the wall, {99 - n} bottles of beer.\nTake one down and pass it around, {98 - n} bottles of beer on the wall.\n\n"),
-    "an enumeration by letters": _rows(26, lambda n: f"({chr(97 + n)}) The part that is named {chr(65 + n)} is checked and found to be right.\n"),
-    "steps of a plan": _rows(40, lambda n: f"Step {n + 1}: read file_{n + 1}.py, then run the tests of module {n + 1}.\n"),
+    "99 bottles": _rows(
+        99,
+        lambda n: f"{99 - n} bottles of beer on the wall, {99 - n} bottles of beer.\n"
+        f"Take one down and pass it around, {98 - n} bottles of beer on the wall.\n\n",
+    ),
+    "an enumeration by letters": _rows(
+        26, lambda n: f"({chr(97 + n)}) The part named {chr(65 + n)} is found to be right.\n"
+    ),
+    "steps of a plan": _rows(
+        40, lambda n: f"Step {n + 1}: read file_{n + 1}.py, then run the tests of module {n + 1}.\n"
+    ),
     "a chess board": ("#." * 32 + "\n" + ".#" * 32 + "\n") * 16,
     "a progress bar": "\n".join("[" + "#" * n + " " * (50 - n) + f"] {2 * n}%" for n in range(51)),
     "blank lines": "a" + "\n" * 300 + "b",
     "laughter": "ha" * 200,
     "an empty page of forms": ("Name: ______________________  Date: ____________\n" * 30),
-    "Unicode box": "┌" + "─" * 60 + "┐\n" + ("│" + " " * 60 + "│\n") * 20 + "└" + "─" * 60 + "┘",
-    "a table in Chinese": "| 编号 | 名称 | 状态 |\n" + _rows(60, lambda n: f"| {n} | 项目 | 正常 |\n"),
+    "Unicode box": "─" * 60 + "\n" + ("│" + " " * 58 + "│\n") * 20 + "─" * 60,
+    "a table in Chinese": _rows(60, lambda n: f"| {n} | 项目 | 正常 |\n"),
 }  # fmt: skip
 
 
@@ -154,7 +172,7 @@ def _changed(size: int, changes: int, copies: int) -> str:
 def _either(copies: int) -> str:
     draw = random.Random(5)
     two = ("First I should look at the file again and see what it says about this. ",
-           "But wait, maybe the other way is right and we need to test it before that. ")  # fmt: skip
+           "But wait, maybe the other way is right and we need to test it first. ")  # fmt: skip
     return "".join(draw.choice(two) for _ in range(copies))
 
 
@@ -192,7 +210,7 @@ def _drifts() -> Iterator[tuple[str, str]]:
     yield "15 % of the words", _changed(600, 15, 60)
     yield (
         "a number, in Chinese",
-        _rows(600, lambda n: f"第{n}次：让我再想一想这个问题，也许答案不对。"),
+        _rows(600, lambda n: f"第{n}次\uff1a让我再想一想这个问题\uff0c也许答案不对。"),
     )
     yield "two paragraphs in random order", _either(300)
 

@@ -12,7 +12,7 @@ LEAST = 1024
 
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _LETTER = re.compile(r"[^\W\d_]")
-_SYMBOL = re.compile(r"[^\w\s.,;:!?'()。，！？、-]|_")
+_SYMBOL = re.compile(r"[^\w\s.,;:!?'()\u3001\u3002\uff01\uff0c\uff1f-]|_")
 _SYMBOLS_OF_CODE = 0.06
 """Prose has fewer characters than this share that are neither letters, digits, blanks nor
 punctuation of sentences; code, JSON, tables and markup have more."""

@@ -180,8 +180,7 @@ class Detector:
             far += [
                 (period, start + base)
                 for period, start in found
-                if period not in known
-                and (period > _FAR or start + 2 * period < at - base + STEP)
+                if period not in known and (period > _FAR or start + 2 * period < at - base + STEP)
             ]  # of the others, there is time to find them again
         for period, start in far:
             span = at - start

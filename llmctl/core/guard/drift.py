@@ -1,11 +1,11 @@
 """Finds repeats with drift: a counter, a time, a letter, a word or two change from copy to copy.
 
-First a sieve that costs little: each 64 or 128 bytes, do 16 of them stand in the text before (digits made
-equal, case set aside)? While they mostly do, the text is *stale*. Only where a stale text is prose,
-its words are looked at, each 512 bytes: of three words in a row (a shingle; numbers and single
-letters are left out), how many stood there before, and how far back? In a loop most did, and
-equally far back, whatever a few of them became. A text that only uses its words again differs in
-the second: what it says again stood here and there.
+First a sieve that costs little: each 64 or 128 bytes, do 16 of them stand in the text before
+(digits made equal, case set aside)? While they mostly do, the text is *stale*. Only where a stale
+text is prose, its words are looked at, each 512 bytes: of three words in a row (a shingle; numbers
+and single letters are left out), how many stood there before, and how far back? In a loop most did,
+and equally far back, whatever a few of them became. A text that only uses its words again differs
+in the second: what it says again stood here and there.
 
 All is read at fixed positions of the text: the verdict hangs on nothing else.
 """
@@ -20,7 +20,7 @@ _SAME = bytes(
 )
 _KEY = 16
 _JITTER = 48
-"""The looks are not taken at equal distances: a block of 32 bytes would show them all the same."""
+"""Looks are not taken at equal distances: of a block of 32 bytes all would be the same."""
 _REACH = 4096
 """So far back the sieve looks."""
 _WEIGHT = 16
@@ -41,8 +41,8 @@ class Drift:
     """What repeats with changes in one text."""
 
     __slots__ = (
-        "_bad", "_channel", "_first", "_hits", "_lag", "_list", "_norm", "_numbered", "_onset", "_score",
-        "_shingles", "_stale", "hold", "step",
+        "_bad", "_channel", "_first", "_hits", "_lag", "_list", "_norm", "_numbered", "_onset",
+        "_score", "_shingles", "_stale", "hold", "step",
     )  # fmt: skip
 
     def __init__(self, channel: Channel) -> None:
@@ -115,7 +115,7 @@ class Drift:
                 self._shingles = Shingles()
                 self._shingles.read(bytes(self._norm[-_REACH:-CHUNK]))
             seen = self._shingles.read(chunk)
-            repeats = seen.known >= _KNOWN and seen.alike >= _ALIKE or seen.known >= _OLD
+            repeats = seen.known >= (_KNOWN if seen.alike >= _ALIKE else _OLD)
             if repeats:
                 self._list, self._numbered = is_list(chunk), b"0" in chunk
                 self._lag = seen.lag if self._first < 0 else (self._lag + seen.lag) / 2
