@@ -71,8 +71,9 @@ class Detector:
         self.total = total = self.total + len(piece)
         if total >= self._wake:
             return self._look(tail, total)
-        key = tail[-3:]
-        if tail.rfind(key, -75, -1) >= 0 or key[0] == key[1] == key[2]:
+        # A third copy of up to two bytes has begun only where the last equals the last but two; of
+        # more, where four bytes stood one period before.
+        if tail[-1] == tail[-3] or tail.rfind(tail[-4:], -76, -1) >= 0:
             return self._show(self._near(tail, total))
         self.safe = total
         return total
