@@ -6,13 +6,13 @@ second one ends it at once.
 """
 
 import asyncio
-import gc
 import os
 import signal
 import socket
 import sys
 from collections.abc import Sequence
 
+import llmctl.proxy.lean
 from llmctl.core.listening import Address, exposure
 from llmctl.errors import LlmctlError
 from llmctl.proxy.bus import Bus, private_socket
@@ -57,8 +57,7 @@ async def serve(sockets: Sockets, clients: Sockets, handover: Handover) -> None:
     spawn(proxy.board.watch(), name="watch")
     spawn(proxy.tick(), name="tick")
     spawn(Bus(private_socket(), proxy.board.wake).listen(), name="bus")
-    gc.collect()
-    gc.freeze()
+    llmctl.proxy.lean.imported()
     await stopped.wait()
     doors.close()
     await proxy.stop(doors)

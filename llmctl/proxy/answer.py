@@ -12,21 +12,19 @@ or to add goes through here.
 """
 
 from collections import deque
-from collections.abc import Iterable
 
 from llmctl.proxy.dialect import COMMENT, Endpoint, Trouble, error_body, error_event
 from llmctl.proxy.head import (
+    EVENTS,
     LAST_CHUNK,
     AnswerHead,
     Headers,
     Request,
     answer_head,
     chunk,
-    passed_on,
 )
 from llmctl.proxy.sse import Events, told_by
 
-EVENTS = b"text/event-stream"
 _MOST_ERROR = 64 << 10
 _MOST_LAST = 16 << 10
 """Bytes of each piece of a plain answer that are kept, for the record."""
@@ -41,13 +39,13 @@ class Answer:
         self, request: Request, endpoint: Endpoint, *, wants_stream: bool = False,
         served_by: str | None = None, headers: Headers = (),
     ) -> None:  # fmt: skip
-        self._request, self._endpoint, self._wants_stream = request, endpoint, wants_stream
+        self._request, self._endpoint, self.wants_stream = request, endpoint, wants_stream
         self.served_by, self._extra = served_by, tuple(headers)
         self.is_begun = self.is_done = self.broken = False
         self.closes = not request.keep_alive
         self.status = 0
         self.outcome = ""
-        self.guarded: list[str] = []
+        self.guarded: tuple[str, ...] = ()
         """What the guard found and did before the head went out."""
         self.sent_bytes = 0
         self.last: deque[bytes] = deque(maxlen=4)
@@ -70,7 +68,7 @@ class Answer:
 
     def comment(self) -> bytes:
         """A sign of life, where the client reads a stream of events; else nothing."""
-        if not self._wants_stream or self.is_done or (self.is_begun and self._events is None):
+        if not self.wants_stream or self.is_done or (self.is_begun and self._events is None):
             return b""
         if self._events is not None and self._events.is_torn:
             return b""
@@ -78,7 +76,7 @@ class Answer:
 
     def event(self, data: bytes) -> bytes:
         """An event of ours while the server has not answered yet."""
-        if not self._wants_stream or self.is_done or (self.is_begun and not self._waits_for_head):
+        if not self.wants_stream or self.is_done or (self.is_begun and not self._waits_for_head):
             return b""
         return self._opened() + self._framed(data)
 
@@ -117,16 +115,16 @@ class Answer:
         self.sent_bytes += len(sent)
         return sent
 
-    def _ours(self) -> Iterable[tuple[bytes, bytes]]:
-        if self.served_by:
-            yield b"X-Served-By", self.served_by.encode()
+    def _ours(self) -> list[tuple[bytes, bytes]]:
+        found = [(b"X-Served-By", self.served_by.encode())] if self.served_by else []
         if self.guarded:
-            yield b"X-Llmctl-Guard", ", ".join(self.guarded).encode()
-        yield from self._extra
+            found.append((b"X-Llmctl-Guard", ", ".join(self.guarded).encode()))
+        found += self._extra
         if self.closes:
-            yield b"Connection", b"close"
+            found.append((b"Connection", b"close"))
         elif self._request.version == "1.0":
-            yield b"Connection", b"keep-alive"
+            found.append((b"Connection", b"keep-alive"))
+        return found
 
     def _opened(self) -> bytes:
         """The head of a stream whose server has not answered yet."""
@@ -144,44 +142,46 @@ class Answer:
         self._events = Events(self._endpoint)
         self.last = self._events.last
 
-    def _streaming_head(self, status: int, reason: bytes, headers: Headers) -> bytes:
+    def _streaming_head(
+        self, status: int, reason: bytes, headers: Headers = (), lines: bytes = b""
+    ) -> bytes:
         """HTTP/1.0 has no chunks: there the end of the connection is the end of the answer."""
         self._chunked = self._request.may_chunk
         self.closes = self.closes or not self._chunked
         coding = [(b"Transfer-Encoding", b"chunked")] if self._chunked else []
-        return answer_head(status, [*headers, *coding, *self._ours()], reason=reason)
+        ours = [*headers, *coding, *self._ours()]
+        return answer_head(status, ours, reason=reason, lines=lines)
 
     # The server's
 
     def head(self, head: AnswerHead) -> bytes:
         """The server's head."""
-        kind = next((v for k, v in head.headers if k.lower() == b"content-type"), b"")
-        is_events = kind.lower().startswith(EVENTS)
         if self._waits_for_head:
             self._waits_for_head = False
-            if head.status != 200 or not is_events:
+            if head.status != 200 or not head.is_events:
                 self._error = []
             return b""
         self.is_begun, self.status = True, head.status
-        kept = passed_on(head.headers)
         if head.status == 101:
             upgrade = [(k, v) for k, v in head.headers if k.lower() == b"upgrade"]
-            kept += [*upgrade, (b"Connection", b"upgrade"), *self._ours()]
-            return answer_head(101, kept, reason=head.reason)
+            return self._with([*upgrade, (b"Connection", b"upgrade")], head)
         if self._request.method == b"HEAD" or head.status in (204, 304):
-            return self._bodiless(head, kept)
-        if is_events:
+            return self._bodiless(head)
+        if head.is_events:
             self._follow_events()
         if head.length is None:
-            return self._streaming_head(head.status, head.reason, kept)
-        kept.append((b"Content-Length", b"%d" % head.length))
-        return answer_head(head.status, [*kept, *self._ours()], reason=head.reason)
+            return self._streaming_head(head.status, head.reason, lines=head.lines)
+        return self._with([(b"Content-Length", b"%d" % head.length)], head)
 
-    def _bodiless(self, head: AnswerHead, kept: list[tuple[bytes, bytes]]) -> bytes:
+    def _bodiless(self, head: AnswerHead) -> bytes:
         """The length that an answer to HEAD tells is that of the answer to GET."""
-        if head.length is not None and head.status not in (204, 304):
-            kept.append((b"Content-Length", b"%d" % head.length))
-        return answer_head(head.status, [*kept, *self._ours()], reason=head.reason)
+        if head.length is None or head.status in (204, 304):
+            return self._with([], head)
+        return self._with([(b"Content-Length", b"%d" % head.length)], head)
+
+    def _with(self, more: Headers, head: AnswerHead) -> bytes:
+        headers = [*more, *self._ours()]
+        return answer_head(head.status, headers, reason=head.reason, lines=head.lines)
 
     def body(self, data: bytes) -> bytes:
         """More of the server's body."""

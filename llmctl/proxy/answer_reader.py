@@ -4,22 +4,51 @@ A server is trusted less than llhttp trusts it: what it sends beyond its answer,
 asked or without end is no answer.
 """
 
+from typing import NamedTuple
+
 import httptools
 
 from llmctl.proxy.head import MAX_HEAD_BYTES, AnswerHead, Headers
+
+_MOST_KNOWN = 2 << 10
 
 
 class GarbledError(Exception):
     """What came is no answer. Its text says why."""
 
 
+class Known(NamedTuple):
+    """A head that a server sent before, of an answer in chunks. What is found in the same bytes
+    again is the same."""
+
+    data: bytes
+    head: AnswerHead
+
+
+class _Body:
+    """What httptools is to tell of a message whose head is known."""
+
+    __slots__ = ("on_body", "on_message_begin", "on_message_complete")
+
+    def __init__(self, reader: "AnswerReader") -> None:
+        self.on_message_begin = reader.on_message_begin
+        self.on_body = reader.on_body
+        self.on_message_complete = reader.on_message_complete
+
+
 class AnswerReader:
     """The answer to one request. head: when it is there. is_whole: nothing of it is missing.
     is_raw: what follows is another protocol. is_clean: the connection can carry a further request.
+    known: a head that may come, and after the answer one that may come again.
     """
 
-    def __init__(self, *, is_head: bool = False, may_switch: bool = False) -> None:
-        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+    def __init__(
+        self, *, is_head: bool = False, may_switch: bool = False, known: Known | None = None
+    ) -> None:
+        self.known = None if is_head else known
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(
+            self if self.known is None else _Body(self)
+        )
         self._is_head, self._may_switch = is_head, may_switch
         self._headers: list[tuple[bytes, bytes]] = []
         self._reason = b""
@@ -35,7 +64,10 @@ class AnswerReader:
         if self.is_whole or self._parser is None:
             self._has_more = True
             return
-        if self.head is None:
+        is_new = self.head is None
+        if is_new:
+            if not self._of_head and self.known is not None:
+                self._recall(self.known, data)
             self._of_head += len(data)
         try:
             self._parser.feed_data(data)
@@ -52,6 +84,23 @@ class AnswerReader:
             raise GarbledError(self._wrong)
         if self.head is None and self._of_head > 2 * MAX_HEAD_BYTES:
             raise GarbledError("the head of its answer does not end")
+        if is_new and self.head is not None and self.known is None:
+            self._remember(self.head, data)
+
+    def _recall(self, known: Known, data: bytes | memoryview) -> None:
+        """Is it the head that is known?"""
+        if data[: len(known.data)] == known.data:
+            self.head = known.head
+        else:
+            self.known, self._parser = None, httptools.HttpResponseParser(self)
+
+    def _remember(self, head: AnswerHead, data: bytes | memoryview) -> None:
+        """If all of the head came in these bytes, and says nothing of this answer alone."""
+        in_chunks = head.length is None and not (self._until_close or self._is_head)
+        if self._of_head == len(data) and in_chunks and head.status == 200:
+            start, end, _ = bytes(data[:_MOST_KNOWN]).partition(b"\r\n\r\n")
+            if end and start.startswith(b"HTTP/1.1 200 "):  # and no interim answer came first
+                self.known = Known(start + end, head)
 
     def taken(self) -> bytes:
         """What of the body has come since the last call; after a switch, of the other protocol."""
@@ -101,8 +150,8 @@ class AnswerReader:
         self._is_interim = 100 <= status < 200 and status != 101
         if self._is_interim:
             return
-        length, codings = _framing(self._headers)
-        if sum(len(n) + len(v) for n, v in self._headers) > MAX_HEAD_BYTES:
+        length, codings, nbytes = _framing(self._headers)
+        if nbytes > MAX_HEAD_BYTES:
             self._wrong = "the head of its answer is too large"
         elif status == 101 and not self._may_switch:
             self._wrong = "it changed the protocol, unasked"
@@ -125,13 +174,15 @@ class AnswerReader:
             self._stays = self._parser.should_keep_alive()  # llhttp forgets it after this
 
 
-def _framing(headers: Headers) -> tuple[int | None, list[bytes]]:
-    """The length of the body, where it is told, and the codings that it is in."""
-    length, codings = None, []
+def _framing(headers: Headers) -> tuple[int | None, list[bytes], int]:
+    """The length of the body, where it is told, the codings that it is in, and how long all of the
+    headers are."""
+    length, codings, nbytes = None, [], 0
     for name, value in headers:
+        nbytes += len(name) + len(value)
         lower = name.lower()
         if lower == b"content-length":
             length = int(value)
         elif lower == b"transfer-encoding":
             codings.append(value.strip().lower())
-    return (None if codings else length), codings
+    return (None if codings else length), codings, nbytes

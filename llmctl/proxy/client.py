@@ -8,43 +8,24 @@ for nobody. What needs no model (the lists, /tokenize, the web page) is still an
 """
 
 import asyncio
-import socket
 from typing import TYPE_CHECKING
 
+from llmctl.proxy.again import Again
 from llmctl.proxy.dialect import Dialect, Trouble, endpoint_of, error_body
 from llmctl.proxy.head import Request, answer_head
 from llmctl.proxy.patience import Patience
 from llmctl.proxy.request_reader import RequestReader
+from llmctl.proxy.sockets import send_at_once, watch
 
 if TYPE_CHECKING:
+    import socket
+
     from llmctl.proxy.relay import Relay
     from llmctl.proxy.server import Proxy
 
 MOST_EARLY = 256 << 10
 """Bytes of further requests that are kept while one is under way; beyond, none of them is read, and
 the connection ends after this answer. Not reading them would hide that the client has gone."""
-
-GONE_AFTER_S = 60
-"""After so long without a word from its machine, a client counts as gone."""
-
-
-def _watch(peer: socket.socket | None) -> None:
-    """Let the kernel find out that a machine has gone without a word: a laptop that was closed
-    would keep its place in the queue, and its slot, while nothing is written to it."""
-    if peer is not None:
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, GONE_AFTER_S // 4)
-        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
-            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, GONE_AFTER_S // 2)
-            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * GONE_AFTER_S)
-
-
-def _send_at_once(connection: socket.socket | None) -> None:
-    """No Nagle: a head and its first event are two writes, 40 ms apart otherwise. asyncio sees to
-    it only where the listening socket was made with its protocol named."""
-    if connection is not None and connection.family != socket.AF_UNIX:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 class Client(asyncio.Protocol):
@@ -58,6 +39,7 @@ class Client(asyncio.Protocol):
         self.relay: Relay | None = None
         self._reading: Relay | None = None
         self._early = b""
+        self._again: Again | None = None
         self._patience = Patience(proxy.now())
         self._is_closing = self._is_raw = self._is_full = False
         self._is_taking = self._has_ended = self._is_deaf = False
@@ -68,13 +50,13 @@ class Client(asyncio.Protocol):
         """See asyncio.Protocol."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  # a stream
         self._transport = transport
-        _send_at_once(transport.get_extra_info("socket"))
+        send_at_once(transport.get_extra_info("socket"))
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if isinstance(peer, tuple) else "local"
         here = transport.get_extra_info("sockname")
         self.here = here[0] if isinstance(here, tuple) else "local"
         if isinstance(peer, tuple):
-            _watch(transport.get_extra_info("socket"))
+            watch(transport.get_extra_info("socket"))
         self._proxy.clients.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -105,7 +87,7 @@ class Client(asyncio.Protocol):
             return
         if self._early or not self._is_free:
             self._keep(data)
-        else:
+        elif self._again is None or self._reader.is_reading or not self._sent_again(data):
             self._take(data)
 
     def pause_writing(self) -> None:
@@ -137,9 +119,19 @@ class Client(asyncio.Protocol):
         if len(self._early) > MOST_EARLY:
             self._early, self._is_deaf = b"", True
 
+    def _sent_again(self, data: bytes) -> bool:
+        """Is it a usual request, and with its server already?"""
+        assert self._again is not None  # noqa: S101  # the caller looked
+        self.relay = self._again.send(self._proxy, self, data)
+        if self.relay is None:
+            return False
+        self._patience.began(self._proxy.now())
+        return True
+
     def _take(self, data: bytes) -> None:
         """Read one request after the other, as long as each is answered at once."""
         at, self._is_taking = 0, True
+        is_new = not self._reader.is_reading
         while at < len(data) and self._is_free:
             if not self._reader.is_reading:
                 self._patience.began(self._proxy.now())
@@ -147,6 +139,8 @@ class Client(asyncio.Protocol):
         self._is_taking = False
         if at < len(data) and not self._is_closing:
             self._keep(data[at:])
+        elif is_new and self.relay is not None:  # the server works already
+            self._again = Again.of(data, self.relay, self._proxy.policy)
 
     def _go_on(self) -> None:
         """A request has been answered: to the next, if one is there already."""

@@ -63,6 +63,11 @@ class Delivery:
         self._pool = pool
         pool.take(self._connected, self._unreachable)
 
+    def sent(self, pool: Pool, upstream: Upstream) -> None:
+        """It has gone out on this connection already."""
+        self._pool, self._upstream = pool, upstream
+        upstream.carries(self)
+
     def _connected(self, upstream: Upstream) -> None:
         if self._recipient is None:
             upstream.give_back()
@@ -100,7 +105,7 @@ class Delivery:
     def write_raw(self, data: bytes) -> None:
         """After a 101."""
         if self._upstream is not None and data:
-            self._upstream.write_raw(data)
+            self._upstream.write(data)
 
     # Receiver
 

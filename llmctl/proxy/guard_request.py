@@ -19,6 +19,8 @@ from llmctl.proxy.spool import Spool
 from llmctl.proxy.tasks import log
 
 if TYPE_CHECKING:
+    import mmap
+
     from llmctl.core.guard.history import Shape
     from llmctl.proxy.relay import Relay
     from llmctl.proxy.server import Proxy
@@ -27,37 +29,38 @@ _TALKS = ("chat", "messages", "responses")
 """Endpoints whose requests are conversations."""
 
 
-class Guard:
-    """How one request is guarded. settings: None until its model is known."""
+def settings_of(relay: "Relay") -> GuardSettings:
+    """How a request is guarded, whose model is known."""
+    assert relay.served is not None  # noqa: S101  # it was routed
+    return settings_for(relay.request, relay.served.guard)
 
-    def __init__(self, proxy: "Proxy", relay: "Relay") -> None:
-        self._proxy, self._relay = proxy, relay
-        self.settings: GuardSettings | None = None
 
-    def body(self, request: Request, body: Spool | None) -> Spool | None:
-        """What the model is sent. The model is known."""
-        served = self._relay.served
-        if self.settings is not None or served is None:
-            return body
-        found = rewritten(request, self._relay.endpoint, body, served.guard)
-        self.settings = found.settings
-        if found.finding is not None:
-            self.tell(found.finding)
-        return found.body
+def body_for(proxy: "Proxy", relay: "Relay", body: Spool | None) -> Spool | None:
+    """What the model is sent. The model is known."""
+    if relay.is_guarded or relay.served is None:
+        return body
+    relay.is_guarded = True
+    found = rewritten(relay.request, relay.endpoint, body, relay.served.guard)
+    if found.finding is not None:
+        tell(proxy, relay, found.finding)
+    return found.body
 
-    def tell(self, finding: Finding) -> None:
-        """Say what was found: on the answer, as long as its head is not out, and in the journal."""
-        relay, proxy = self._relay, self._proxy
-        relay.answer.guarded.append(finding.header)
-        is_logged = proxy.settings.request_log
-        proxy.journal.found(relay.ticket, relay.record, finding, is_logged=is_logged)
+
+def is_usual(request: Request, endpoint: Endpoint, body: bytes, settings: GuardSettings) -> bool:
+    """Is there nothing in the request for the guard?"""
+    return _cycle(request, endpoint, body, settings) is None
+
+
+def tell(proxy: "Proxy", relay: "Relay", finding: Finding) -> None:
+    """Say what was found: on the answer, as long as its head is not out, and in the journal."""
+    relay.answer.guarded += (finding.header,)
+    is_logged = proxy.settings.request_log
+    proxy.journal.found(relay.ticket, relay.record, finding, is_logged=is_logged)
 
 
 class Rewritten(msgspec.Struct, frozen=True):
-    """settings: of the guard, for this request. body: what the model is sent. finding: what is to
-    be told."""
+    """body: what the model is sent. finding: what is to be told."""
 
-    settings: GuardSettings
     body: Spool | None
     finding: Finding | None = None
 
@@ -66,20 +69,25 @@ def rewritten(
     request: Request, endpoint: Endpoint, body: Spool | None, settings: GuardSettings
 ) -> Rewritten:
     """The request as the model gets it: with a nudge, where its tool calls go round in circles."""
-    settings = settings_for(request, settings)
-    if settings.mode == "off" or body is None or endpoint.name not in _TALKS:
-        return Rewritten(settings, body)
-    kind = cast("Shape", endpoint.name)
-    cycle = tool_loop(memoryview(body.whole()), kind, settings)
+    cycle = None if body is None else _cycle(request, endpoint, body.whole(), settings)
     nudge = nudge_for(cycle.repeats, settings.tool_nudges) if cycle is not None else None
-    if cycle is None or nudge is None:
-        return Rewritten(settings, body)
-    if settings.mode == "log":
-        return Rewritten(settings, body, _finding(cycle, settings, "none"))
-    spool = _nudged(body, kind, cycle, nudge)
+    if body is None or cycle is None or nudge is None:
+        return Rewritten(body)
+    if settings_for(request, settings).mode == "log":
+        return Rewritten(body, _finding(cycle, settings, "none"))
+    spool = _nudged(body, cast("Shape", endpoint.name), cycle, nudge)
     if spool is None:
-        return Rewritten(settings, body)
-    return Rewritten(settings, spool, _finding(cycle, settings, nudge.value))
+        return Rewritten(body)
+    return Rewritten(spool, _finding(cycle, settings, nudge.value))
+
+
+def _cycle(
+    request: Request, endpoint: Endpoint, body: "bytes | mmap.mmap", settings: GuardSettings
+) -> Cycle | None:
+    """The circle that its tool calls go round in, where that is to be looked for."""
+    if endpoint.name not in _TALKS or settings_for(request, settings).mode == "off":
+        return None
+    return tool_loop(memoryview(body), cast("Shape", endpoint.name), settings)
 
 
 def _nudged(body: Spool, kind: "Shape", cycle: Cycle, nudge: Nudge) -> Spool | None:

@@ -27,6 +27,7 @@ _DROPPED = HOP_BY_HOP | _OURS
 _DROPPED_OF_ANSWER = HOP_BY_HOP | {b"content-length", b"x-served-by", b"x-llmctl-guard"}
 _WITH_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
 """RFC 9110, 8.6: these say their length even where it is 0."""
+EVENTS = b"text/event-stream"
 MAX_HEAD_BYTES = 64 << 10
 MAX_HEADERS = 128
 
@@ -82,6 +83,23 @@ class Request(msgspec.Struct, frozen=True, dict=True):
         """Does a body follow?"""
         return bool(self.length) or self.is_chunked
 
+    def target(self, path: bytes) -> bytes:
+        """What is asked of a server. path: of ours, as it has it."""
+        return path + b"?" + self.query if self.query else path
+
+    def resized(self, length: bytes) -> "Request":
+        """The same head, of a body of another length (digits)."""
+        if length == self.first[b"content-length"]:
+            return self
+        headers = tuple([
+            (name, length if name.lower() == b"content-length" else value)
+            for name, value in self.headers
+        ])  # fmt: skip
+        return Request(
+            self.method, self.path, self.query, self.version, headers, self.keep_alive,
+            self.upgrade,
+        )  # fmt: skip
+
     @property
     def wants_websocket(self) -> bool:
         """Is it to become a connection of another protocol? Others are not offered: `h2c`, which
@@ -96,13 +114,24 @@ class Request(msgspec.Struct, frozen=True, dict=True):
         return self.version == "1.1"
 
 
-class AnswerHead(msgspec.Struct, frozen=True):
+class AnswerHead(msgspec.Struct, frozen=True, dict=True):
     """The head of a server's answer. length: of the body, where it is told."""
 
     status: int
     reason: bytes
     headers: Headers
     length: int | None = None
+
+    @cached_property
+    def is_events(self) -> bool:
+        """Does a stream of events follow?"""
+        kind = next((v for k, v in self.headers if k.lower() == b"content-type"), b"")
+        return kind.lower().startswith(EVENTS)
+
+    @cached_property
+    def lines(self) -> bytes:
+        """What of it a client gets."""
+        return b"".join([b"%b: %b\r\n" % pair for pair in passed_on(self.headers)])
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -179,6 +208,19 @@ def _connection_words(headers: Headers) -> set[bytes]:
 def forwarded(request: Request, *, target: bytes, port: int, length: int | None, key: str | None,
               ) -> bytes:  # fmt: skip
     """The head for llama-server. length: of the body; None: there is none. key: of the server."""
+    lines = forwarded_lines(request, target=target, port=port, key=key)
+    if length is not None or request.method in _WITH_BODY:
+        return lines + length_line(length or 0)
+    return lines + b"\r\n"
+
+
+def length_line(length: int) -> bytes:
+    """The end of a head that is followed by so many bytes."""
+    return b"Content-Length: %d\r\n\r\n" % length
+
+
+def forwarded_lines(request: Request, *, target: bytes, port: int, key: str | None) -> bytes:
+    """The head for llama-server, but for its end."""
     dropped = _DROPPED
     if request.header(b"connection") is not None:
         dropped = _DROPPED | _connection_words(request.headers)
@@ -192,9 +234,6 @@ def forwarded(request: Request, *, target: bytes, port: int, length: int | None,
         lines.append(b"Connection: upgrade\r\nUpgrade: websocket\r\n")
     if key:
         lines.append(b"Authorization: Bearer %b\r\n" % key.encode())
-    if length is not None or request.method in _WITH_BODY:
-        lines.append(b"Content-Length: %d\r\n" % (length or 0))
-    lines.append(b"\r\n")
     return b"".join(lines)
 
 
@@ -212,11 +251,11 @@ def passed_on(headers: Headers) -> list[tuple[bytes, bytes]]:
 
 
 def answer_head(
-    status: int, headers: Iterable[tuple[bytes, bytes]], *, reason: bytes = b""
+    status: int, headers: Iterable[tuple[bytes, bytes]], *, reason: bytes = b"", lines: bytes = b""
 ) -> bytes:
-    """The head of an answer."""
+    """The head of an answer. lines: headers that are written already."""
     line = b"HTTP/1.1 %d %b\r\n" % (status, reason or REASONS.get(status, b"Unknown"))
-    return b"".join([line, *(b"%b: %b\r\n" % pair for pair in headers), b"\r\n"])
+    return b"".join([line, lines, *[b"%b: %b\r\n" % pair for pair in headers], b"\r\n"])
 
 
 def chunk(data: bytes) -> bytes:

@@ -9,9 +9,8 @@ import msgspec
 from llmctl import __version__
 from llmctl.core.state import State
 from llmctl.proxy.access import OURS, allowed_origin, is_preflight, preflight_headers
-from llmctl.proxy.answer import EVENTS
 from llmctl.proxy.dialect import Trouble
-from llmctl.proxy.head import Request
+from llmctl.proxy.head import EVENTS, Request
 
 if TYPE_CHECKING:
     from llmctl.proxy.metrics import Samples
@@ -91,7 +90,7 @@ def _watch(proxy: "Proxy", relay: "Relay", request: Request) -> None:
 
 def _seen(proxy: "Proxy", relay: "Relay") -> Iterable["Served"]:
     """Those that the key may use."""
-    allowed = proxy.models_of(relay)
+    allowed = proxy.models_of(relay.key)
     for served in proxy.table.served.values():
         if allowed is None or served.name in allowed:
             yield served

@@ -38,13 +38,20 @@ class Pool:
 
     def take(self, connected: Connected, failed: Failed, *, fresh: bool = False) -> None:
         """An open connection, now if one is idle. fresh: no idle one, whose end may be near."""
-        while self._idle and not fresh:
+        upstream = None if fresh else self.at_hand()
+        if upstream is not None:
+            connected(upstream)
+            return
+        spawn(self._connect(connected, failed), name=f"connect to {self.alias}")
+
+    def at_hand(self) -> Upstream | None:
+        """An open connection that is there already."""
+        while self._idle:
             since, upstream = self._idle.pop()
             if upstream.is_open and self._now() - since < IDLE_S:
-                connected(upstream)
-                return
+                return upstream
             upstream.close()
-        spawn(self._connect(connected, failed), name=f"connect to {self.alias}")
+        return None
 
     async def _connect(self, connected: Connected, failed: Failed) -> None:
         loop = asyncio.get_running_loop()

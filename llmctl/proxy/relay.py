@@ -1,67 +1,38 @@
 """One request from its head to its end: what Answer says goes to the client, what the Switchboard
 says opens the way to a server (Delivery)."""
 
-import itertools
-from typing import TYPE_CHECKING
-
-from llmctl.proxy.answer import Answer
 from llmctl.proxy.asked import Asked, asked
+from llmctl.proxy.course import Course
 from llmctl.proxy.delivery import NONE, Delivery
-from llmctl.proxy.dialect import OTHER, Trouble, endpoint_of
-from llmctl.proxy.guard_request import Guard
-from llmctl.proxy.head import AnswerHead, Headers, Request, forwarded
+from llmctl.proxy.dialect import OTHER, Trouble
+from llmctl.proxy.guard_request import body_for
+from llmctl.proxy.head import AnswerHead, Headers, forwarded
 from llmctl.proxy.intake import announced, taken
-from llmctl.proxy.record import Record
-from llmctl.proxy.routing import Served, strip_upstream
+from llmctl.proxy.routing import Served
 from llmctl.proxy.spool import Spool
-
-if TYPE_CHECKING:
-    from llmctl.proxy.client import Client
-    from llmctl.proxy.keys import ApiKey
-    from llmctl.proxy.server import Proxy
 
 COMMENT_AFTER_S = 8.0
 """Silence that a streaming client is spared; it is looked at once a second."""
 MOST_TRIES = 3
-_tickets = itertools.count(1)
 
 
-class Relay:
-    """One request. ticket: its number, in order of arrival. served: the model that it is for."""
-
-    def __init__(self, proxy: "Proxy", client: "Client", request: Request) -> None:
-        self._proxy, self._client, self._request = proxy, client, request
-        self.ticket = next(_tickets)
-        self.forced, self.path = strip_upstream(request.path)
-        self.endpoint = endpoint_of(self.path)
-        self.answer = self._answering()
-        self.record = Record(
-            began=proxy.now(), endpoint=self.endpoint.name, path=self.path, peer=client.peer,
-        )  # fmt: skip
-        self.asked, self.guard = Asked(), Guard(proxy, self)
-        self.key: ApiKey | None = None
-        self.served: Served | None = None
-        self._body: Spool | None = None
-        self._delivery = NONE
-        self.is_waiting = self.is_full = self.is_watching = self._counted = self._is_over = False
-        self._tries, self._unsent = 0, b""
-        self._heard_at, self._has_heard = self.record.began, False
-        self._waits_since: float | None = None
+class Relay(Course):
+    """One request, on its way between a client and a server."""
 
     # The client's side
 
     def began(self) -> None:
         """The head has come: what can be refused without its body is."""
-        refusal = self._proxy.admits(self, self._client, self._request)
+        refusal = self._proxy.admits(self, self._client, self.request)
         if refusal is not None:
             self.refuse(refusal)
             return
-        if self._request.has_body:
+        if self.request.has_body:
             self._body = Spool()
-            refusal = announced(self._request, self._proxy.settings.max_body_bytes)
+            refusal = announced(self.request, self._proxy.settings.max_body_bytes)
             if refusal is not None:
                 self.refuse(refusal)
-            elif self._request.header(b"expect") is not None and self._request.may_chunk:
+            elif self.request.header(b"expect") is not None and self.request.may_chunk:
                 self._client.want_body()
 
     def body(self, data: bytes) -> None:
@@ -74,40 +45,37 @@ class Relay:
 
     def serve(self) -> None:
         """It is whole, and it is its turn on the connection."""
-        if self._is_over or self._proxy.serve_own(self, self._request, self.path):
+        if self._is_over:
             return
-        found = asked(self._request, self.endpoint, self._body.whole() if self._body else b"")
+        may_be_own = self.endpoint is OTHER or self.request.method != b"POST"
+        if may_be_own and self._proxy.serve_own(self, self.request, self.path):
+            return
+        found = asked(self.request, self.endpoint, self._body.whole() if self._body else b"")
         if isinstance(found, Trouble):
             self.refuse(found)
             return
-        self.asked = found
-        self.record.asked = found.model or self.forced
-        self.record.stream = found.stream and self.endpoint.streams
-        self._proxy.journal.began(self.ticket, self.record)
-        self.answer = self._answering(stream=self.record.stream)
+        self._wants(found)
         self._route()
 
-    def _answering(self, *, stream: bool = False) -> Answer:
-        headers = self._proxy.headers_for(self._request)
-        return Answer(self._request, self.endpoint, wants_stream=stream, headers=headers)
+    def sent(self, found: Asked, served: Served, head: bytes, body: Spool) -> Delivery:
+        """It has gone the short way (see Again): what the long one would have left behind."""
+        self._wants(found)
+        self._goes_to(served)
+        self._counts(self.record.began)
+        self._body, self._delivery = body, Delivery(self, head, body)
+        return self._delivery
 
     def _route(self) -> None:
-        where = self._proxy.route(self)
+        where = self._proxy.way(self.asked.model, self.forced, self.key)
         if isinstance(where, Trouble):
             self.refuse(where)
             return
-        self.served = where
-        self.answer.served_by = self.record.served = where.name
-        self._body = self.guard.body(self._request, self._body)
+        self._goes_to(where)
+        self._body = body_for(self._proxy, self, self._body)
         self.is_waiting = True
         self._proxy.board.arrive(self, where, since=self._waits_since)
         if self.is_waiting and not self._is_over:
             self._send(self.answer.comment())  # a sign of life
-
-    @property
-    def has_body(self) -> bool:
-        """Does it have one?"""
-        return self._request.has_body
 
     @property
     def ends_with_client(self) -> bool:
@@ -140,20 +108,17 @@ class Relay:
     def admitted(self) -> None:
         """The model is ready, and the request is counted as one that it works on."""
         assert self.served is not None  # noqa: S101  # it was routed
-        self.is_waiting, self._counted = False, True
-        self.record.admitted = self._proxy.now()
-        self._proxy.journal.admitted(self.ticket, self.record)
-        self._tries += 1
+        self.is_waiting = False
+        self._counts(self._proxy.now())
         self._delivery = Delivery(
-            self, self._head(self.served), self._body, is_head=self._request.method == b"HEAD",
-            may_switch=self._request.wants_websocket,
+            self, self._head(self.served), self._body, is_head=self.request.method == b"HEAD",
+            may_switch=self.request.wants_websocket,
         )  # fmt: skip
         self._delivery.begin(self._proxy.board.pool(self.served))
 
     def _head(self, served: Served) -> bytes:
-        query = self._request.query
         return forwarded(
-            self._request, target=self.path + (b"?" + query if query else b""), port=served.port,
+            self.request, target=self.request.target(self.path), port=served.port,
             length=self._body.nbytes if self._body is not None else None, key=served.key,
         )  # fmt: skip
 
@@ -177,7 +142,7 @@ class Relay:
     def watch(self) -> None:
         """From now on the client gets events of ours (see progress), until it goes."""
         self.is_watching = True
-        self.answer = self._answering(stream=True)
+        self.answer.wants_stream = True
         self._send(self.answer.comment())
 
     def progress(self, event: bytes) -> None:
@@ -190,15 +155,6 @@ class Relay:
             self._heard_at, self._has_heard = now, False
         elif now - self._heard_at >= COMMENT_AFTER_S:
             self._send(self.answer.comment())
-
-    @property
-    def state(self) -> str:
-        """In a word, for who looks on."""
-        if self.is_waiting:
-            return "waiting"
-        if self._delivery is NONE:
-            return "receiving"
-        return "streaming" if self.answer.has_answer else "prefill"
 
     # The server's side (see Delivery)
 
@@ -215,11 +171,12 @@ class Relay:
     def data(self, data: bytes) -> None:
         """More of its body."""
         sent = self.answer.body(data)
-        if sent and self.record.first is None:
-            self.record.saw(data, self._proxy.now())
+        is_first = self.record.first is None and bool(sent)
         if self._unsent:
             sent, self._unsent = self._unsent + sent, b""
         self._send(sent)
+        if is_first:
+            self.record.saw(data, self._proxy.now())
 
     def raw(self, data: bytes) -> None:
         """After a 101."""
@@ -260,11 +217,6 @@ class Relay:
         self._waits_since = self._waits_since or self.record.began
         self._proxy.board.doubt(self.served)
         self._route()
-
-    @property
-    def model(self) -> str:
-        """The name of the model that serves it."""
-        return self.served.name if self.served else "the model"
 
     def _send(self, data: bytes) -> None:
         if data:

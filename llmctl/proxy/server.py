@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 from llmctl.core.proxy_settings import ProxySettings
 from llmctl.proxy.access import Connection, Policy, admitted, cors_headers
+from llmctl.proxy.again import Again
 from llmctl.proxy.client import Client
 from llmctl.proxy.dialect import Trouble
 from llmctl.proxy.doors import Doors
@@ -15,6 +16,7 @@ from llmctl.proxy.handover import MOST_AT_ONCE, Handover
 from llmctl.proxy.head import Headers, Request
 from llmctl.proxy.journal import Journal
 from llmctl.proxy.keeper import Keeper
+from llmctl.proxy.keys import ApiKey
 from llmctl.proxy.loading import loading_event
 from llmctl.proxy.pages import own_page, states
 from llmctl.proxy.relay import Relay
@@ -48,6 +50,7 @@ class Proxy:
         self._names = frozenset({f"{socket.gethostname().lower()}.local"})
         self.is_stopping = False
         self._handover = handover or Handover(None)
+        self._policy = Policy(self.settings)
 
     @property
     def settings(self) -> ProxySettings:
@@ -61,9 +64,9 @@ class Proxy:
 
     # Requests
 
-    def relay(self, client: Client, request: Request) -> Relay:
-        """A new request."""
-        relay = Relay(self, client, request)
+    def relay(self, client: Client, request: Request, again: Again | None = None) -> Relay:
+        """A new request. again: what is known of its head."""
+        relay = Relay(self, client, request, again)
         self.relays[relay.ticket] = relay
         return relay
 
@@ -78,34 +81,44 @@ class Proxy:
 
     def admits(self, relay: Relay, client: Client, request: Request) -> Trouble | None:
         """May this client ask that?"""
-        policy = Policy(self.settings, self.board.keys, self._names, self.board.is_known)
-        caller = admitted(request, relay.path, Connection(client.peer, client.here), policy)
+        at = Connection(client.peer, client.here)
+        caller = admitted(request, relay.path, at, self.policy)
         if isinstance(caller, Trouble):
             return caller
         if caller.key is not None:
             relay.key, relay.record.key = caller.key, caller.key.name
         return None
 
+    @property
+    def policy(self) -> Policy:
+        """What is known of who may ask what; another object once any of it may have changed."""
+        board, known = self.board, self._policy
+        is_same = known.settings is board.settings and known.keys is board.keys
+        if not is_same or known.is_known is not board.is_known:
+            self._policy = Policy(board.settings, board.keys, self._names, board.is_known)
+        return self._policy
+
     def headers_for(self, request: Request) -> Headers:
         """Headers for every answer to this client."""
-        return cors_headers(request, self.settings)
+        return cors_headers(request, self.board.settings) if self.board.settings.cors else ()
 
-    def models_of(self, relay: Relay) -> frozenset[str] | None:
-        """The profiles that its key may use; None: all."""
-        if relay.key is None or relay.key.models is None:
+    def models_of(self, key: ApiKey | None) -> frozenset[str] | None:
+        """The profiles that a key may use; None: all."""
+        if key is None or key.models is None:
             return None
-        return frozenset(self.table.names.get(one, one) for one in relay.key.models)
+        return frozenset(self.table.names.get(one, one) for one in key.models)
 
     def serve_own(self, relay: Relay, request: Request, path: bytes) -> bool:
         """Is it for us, and answered?"""
         return own_page(self, relay, request, path)
 
-    def route(self, relay: Relay) -> Served | Trouble:
-        """Where it goes."""
-        if self.board.problem is not None and not self.table.served:
-            return Trouble(503, "not_configured", self.board.problem, retry_after_s=10)
-        rules = Rules(self.settings.unknown_model, self.models_of(relay))
-        return route(self.table, model=relay.asked.model, forced=relay.forced, rules=rules)
+    def way(self, model: str | None, forced: str | None, key: ApiKey | None) -> Served | Trouble:
+        """Where a request goes. model: as its body names it; forced: as its path does."""
+        board = self.board
+        if board.problem is not None and not board.table.served:
+            return Trouble(503, "not_configured", board.problem, retry_after_s=10)
+        rules = Rules(board.settings.unknown_model, self.models_of(key))
+        return route(board.table, model=model, forced=forced, rules=rules)
 
     # Time
 

@@ -23,6 +23,18 @@ class Spool:
         self._file: IO[bytes] | None = None
         self.nbytes = 0
 
+    @classmethod
+    def of(cls, data: bytes) -> "Spool":
+        """What is in memory already."""
+        spool = cls()
+        spool._pieces, spool.nbytes = [data], len(data)
+        return spool
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Is there no file?"""
+        return self._file is None
+
     def write(self, data: bytes) -> None:
         """Append. OSError: there is no room on the disk."""
         self.nbytes += len(data)

@@ -85,14 +85,22 @@ class Turns:
 
         since: it has waited before, and keeps its place.
         """
-        if model == self.ready and self._is_open(now):
-            self.busy[model] = self.busy.get(model, 0) + 1
+        if self.lets_ahead(model, now):
+            self.goes_ahead(model)
             return [Admit(ticket)]
         waiter = _Waiter(model, now if since is None else since)
         self.waiting[ticket] = waiter
         if since is not None:
             self.waiting.move_to_end(ticket, last=False)
         return self._next(now)
+
+    def lets_ahead(self, model: str, now: float) -> bool:
+        """Need a request that comes now not wait?"""
+        return model == self.ready and self._is_open(now)
+
+    def goes_ahead(self, model: str) -> None:
+        """One that need not wait is under way from now on."""
+        self.busy[model] = self.busy.get(model, 0) + 1
 
     def leave(self, ticket: Ticket, now: float) -> list[Action]:
         """A waiting request's client has gone."""
@@ -148,6 +156,8 @@ class Turns:
         """Do further requests for the ready model go ahead? Not when somebody has waited long."""
         if self.switching is not None:
             return False
+        if not self.waiting:
+            return True
         oldest = self._oldest()
         return oldest is None or not self.autoswitch or now - oldest.since < self.max_wait
 
@@ -161,6 +171,9 @@ class Turns:
     def _next(self, now: float) -> list[Action]:
         actions: list[Action] = []
         if self.switching is not None:
+            return actions
+        if not self.waiting:
+            self._draining_since, self._has_cut = None, False
             return actions
         oldest = self._oldest()
         if self.ready is not None and self._is_open(now):

@@ -77,12 +77,23 @@ class Upstream(asyncio.BufferedProtocol):
         for another protocol. keep: who sends it has a further one to send, so the pool does not get
         the connection back."""
         assert self._transport is not None  # noqa: S101  # pools give out open connections
+        if body is None or (body.is_in_memory and not self._is_full):
+            self._transport.write(head if body is None else head + body.whole())
+        else:
+            self._body = _sent(head, body)
+            self._more()
+        self.carries(receiver, is_head=is_head, may_switch=may_switch, keep=keep)
+
+    def carries(
+        self, receiver: Receiver, *, is_head: bool = False, may_switch: bool = False,
+        keep: bool = False,
+    ) -> None:  # fmt: skip
+        """A request has gone out, and this one gets the answer. What the server says is read when
+        this has returned."""
         self._receiver, self._keep = receiver, keep
         self.served += 1
-        self._body = _sent(head, body)
-        self._more()
-        # Only now: the server works meanwhile, and what it says is read when this has returned.
-        self._reader = AnswerReader(is_head=is_head, may_switch=may_switch)
+        known = self._reader.known
+        self._reader = AnswerReader(is_head=is_head, may_switch=may_switch, known=known)
 
     def _more(self) -> None:
         """As much of the body as the connection takes now."""
@@ -96,8 +107,8 @@ class Upstream(asyncio.BufferedProtocol):
         except OSError as error:
             self._lose(f"the request could not be sent: {error}")
 
-    def write_raw(self, data: bytes) -> None:
-        """After a 101."""
+    def write(self, data: bytes) -> None:
+        """A request that is whole, or what follows a 101."""
         if self._transport is not None:
             self._transport.write(data)
 

@@ -2,7 +2,7 @@
  *
  *     load PORT CONNECTIONS MILLISECONDS TOKENS PACE_US BODY_BYTES
  *
- * TOKENS 0 asks for plain answers. Prints one JSON object. ttft: from the first byte sent to the
+ * TOKENS 0 asks for plain answers; each request has the API key of proxy_runner.py. Prints one JSON object. ttft: from the first byte sent to the
  * first byte of the answer's body, µs. body: bytes of bodies without their framing; each answer's is
  * measured and all must be of one length (whole). wrong: answers that were no 200, or cut.
  */
@@ -50,6 +50,7 @@ static void prepare(long tokens, long bytes) {
     request = malloc(n + 1024);
     request_len = sprintf(request, "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n"
         "User-Agent: OpenAI/Python 1.99.0\r\nAccept: application/json\r\n"
+        "Authorization: Bearer bench-key-0123456789\r\n"
         "Content-Type: application/json\r\nContent-Length: %d\r\n\r\n", port, n);
     memcpy(request + request_len, body, n);
     request_len += n;

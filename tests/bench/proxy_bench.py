@@ -207,10 +207,10 @@ def running(work: pathlib.Path) -> Iterator[list[Program]]:
     server = contenders.upstream(work)
     targets = [server]
     try:
-        targets.append(contenders.llmctl(server.port))
+        targets.append(contenders.llmctl(work, server.port))
         if BEFORE:
             tree = pathlib.Path(BEFORE).absolute()
-            targets.append(contenders.llmctl(server.port, name="before", tree=tree))
+            targets.append(contenders.llmctl(work, server.port, name="before", tree=tree))
         for name, made in (("nginx", contenders.nginx), ("llama-swap", contenders.llama_swap)):
             other = made(work, server.port)
             if isinstance(other, Program):

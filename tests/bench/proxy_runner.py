@@ -1,19 +1,35 @@
-"""The proxy as it is, before a box that never changes: `proxy_runner.py PORT UPSTREAM_PORT`.
+"""The proxy as it is, before a box that never changes: `proxy_runner.py PORT UPSTREAM_PORT LOG`.
 
-All of llmctl.proxy runs, and all that it imports; only what it would ask systemd is answered here.
+All of llmctl.proxy runs, with an API key and with its request log (in the file LOG), and all that
+it imports; only what it would ask systemd is answered here.
 """
 
+import hashlib
 import sys
 
+from llmctl.core.listening import Address
 from llmctl.core.proxy_settings import ProxySettings
 from llmctl.core.state import State
 from llmctl.proxy import __main__ as program
 from llmctl.proxy.keeper import Keeper, Progress, Seen
+from llmctl.proxy.keys import ApiKey, Keyring
 from llmctl.proxy.routing import Served
+
+KEY = b"bench-key-0123456789"
+"""What the clients (load.c) send."""
 
 
 class FixedKeeper:
     """One model that is ready for ever. See llmctl.proxy.keeper.Keeper."""
+
+    @property
+    def request_log(self) -> str:
+        """See LocalKeeper."""
+        return sys.argv[3]
+
+    def addresses(self) -> tuple[Address, ...]:
+        """See LocalKeeper."""
+        return (Address("127.0.0.1", int(sys.argv[1])),)
 
     def look(self) -> Seen:
         """See Keeper."""
@@ -22,7 +38,9 @@ class FixedKeeper:
             name="bench", group="gpu", port=upstream, state=State.READY, pid=1, ctx=4096
         )
         settings = ProxySettings(listen=(f"127.0.0.1:{port}",))
-        return Seen((served,), {"gpu": "bench"}, {}, settings)
+        other = ApiKey("other", hashlib.sha256(b"another-key-0123").digest())
+        keys = Keyring((ApiKey("bench", hashlib.sha256(KEY).digest()), other))
+        return Seen((served,), {"gpu": "bench"}, {}, settings, keys=keys)
 
     def switch(self, name: str, *, timeout: float, progress: Progress) -> None:
         """See Keeper."""

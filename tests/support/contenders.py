@@ -1,5 +1,6 @@
 """What is measured side by side: programs between the same clients and the same server."""
 
+import compileall
 import contextlib
 import os
 import pathlib
@@ -134,12 +135,16 @@ def upstream(work: pathlib.Path) -> Program:
     return Program("direct", [built("upstream", work), str(port), "bench"], port, cores=OTHER_CORES)
 
 
-def llmctl(upstream_port: int, *, name: str = "llmctl", tree: pathlib.Path = ROOT) -> Program:
+def llmctl(
+    work: pathlib.Path, upstream_port: int, *, name: str = "llmctl", tree: pathlib.Path = ROOT
+) -> Program:
     """Our proxy before a box that never changes. tree: a checkout, to compare two."""
     port = free_port()
+    compileall.compile_dir(tree / "llmctl", quiet=1)  # as an installed program is
     argv = [sys.executable, str(ROOT / "tests/bench/proxy_runner.py"), str(port)]
     env = {**os.environ, "PYTHONPATH": str(tree)}
-    return Program(name, [*argv, str(upstream_port)], port, env=env)
+    log = work / name / "requests.jsonl"
+    return Program(name, [*argv, str(upstream_port), str(log)], port, env=env)
 
 
 def llmctl_alone(work: pathlib.Path) -> Program:

@@ -170,6 +170,9 @@ class MemoryPool:
             self.opened.append(MemoryTransport(upstream, capacity=self.capacity))
             connected(upstream)
 
+    def at_hand(self) -> Upstream | None:
+        return self.idle.pop() if self.idle and self.refuses is None else None
+
     def released(self, upstream: Upstream) -> None:
         self.idle.append(upstream)
 

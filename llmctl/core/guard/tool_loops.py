@@ -45,7 +45,10 @@ def tool_loop(body: Bytes, kind: Shape, settings: GuardSettings) -> Cycle | None
 
 def _has_results(body: Bytes, kind: Shape, least: int) -> bool:
     """May there be as many results? Cheap, so that the rest is done for agents' requests only."""
-    found = _RESULTS[kind].finditer(memoryview(body))
+    pattern, data = _RESULTS[kind], memoryview(body)
+    if pattern.search(data) is None:
+        return False
+    found = pattern.finditer(data)
     return sum(1 for _, _ in zip(range(least), found, strict=False)) == least
 
 

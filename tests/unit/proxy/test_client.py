@@ -16,8 +16,9 @@ from support.wire import MemoryTransport, Wire, answers_in, requests_in
 
 from llmctl.core.proxy_settings import ProxySettings
 from llmctl.proxy import head, patience
-from llmctl.proxy.client import GONE_AFTER_S, MOST_EARLY
+from llmctl.proxy.client import MOST_EARLY
 from llmctl.proxy.server import FAREWELL_S, IDLE_TIMEOUT_S
+from llmctl.proxy.sockets import GONE_AFTER_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

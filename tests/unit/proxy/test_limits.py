@@ -7,6 +7,8 @@ import asyncio
 import contextlib
 import hashlib
 import random
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -186,3 +188,13 @@ def test_a_thousand_idle_connections_and_64_streams() -> None:
         await until(lambda: process.descriptors <= descriptors)
 
     run(Liar([JSON], [STREAM + EVENT, HANGS]), scenario)
+
+
+def test_the_program_starts_without_what_it_does_not_need() -> None:
+    """A start is short, and afterwards garbage is collected as ever."""
+    code = (
+        "import gc, sys, llmctl.proxy.__main__ as program; from llmctl.proxy import lean;"
+        "assert not gc.isenabled(); lean.imported(); assert gc.isenabled();"
+        "assert 'typing_extensions' not in sys.modules; import typing_extensions"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -141,14 +141,14 @@ async def waited(endpoint: str, script: Sequence[bytes | Then]) -> Any:
     """A stream whose client hears signs of life before its server answers."""
     async with Liar(script) as liar, proxied(liar) as (proxy, port):
         work = asyncio.ensure_future(ask(endpoint, port, stream=True))
-        admit = proxy.board.act
-        proxy.board.act = lambda *_: None  # type: ignore[method-assign]
+        arrive = proxy.board.arrive
+        proxy.board.arrive = lambda *_, **__: None  # type: ignore[method-assign]
         async with asyncio.timeout(20):
             await until(lambda: [one for one in proxy.relays.values() if one.served])
             (relay,) = proxy.relays.values()
             for _ in range(3):
                 relay.look(relay.record.began + 60)
-            proxy.board.act = admit  # type: ignore[method-assign]
+            proxy.board.arrive = arrive  # type: ignore[method-assign]
             relay.admitted()
             return await work
 

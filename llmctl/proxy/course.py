@@ -1,0 +1,88 @@
+"""Where one request stands: what is asked, of which model, and what has become of it so far."""
+
+import itertools
+from typing import TYPE_CHECKING
+
+from llmctl.proxy.answer import Answer
+from llmctl.proxy.asked import Asked
+from llmctl.proxy.delivery import NONE
+from llmctl.proxy.dialect import endpoint_of
+from llmctl.proxy.head import Request
+from llmctl.proxy.record import Record
+from llmctl.proxy.routing import Served, strip_upstream
+
+if TYPE_CHECKING:
+    from llmctl.proxy.again import Again
+    from llmctl.proxy.client import Client
+    from llmctl.proxy.keys import ApiKey
+    from llmctl.proxy.server import Proxy
+    from llmctl.proxy.spool import Spool
+
+_tickets = itertools.count(1)
+
+
+class Course:
+    """One request. ticket: its number, in order of arrival. served: the model that it is for.
+    is_guarded: its body has been looked at (see guard_request)."""
+
+    def __init__(
+        self, proxy: "Proxy", client: "Client", request: Request, again: "Again | None" = None
+    ) -> None:
+        self._proxy, self._client, self.request = proxy, client, request
+        self.ticket = next(_tickets)
+        if again is None:
+            self.forced, self.path = strip_upstream(request.path)
+            self.endpoint = endpoint_of(self.path)
+        else:
+            self.forced, self.path, self.endpoint = again.forced, again.path, again.endpoint
+        self.answer = Answer(request, self.endpoint, headers=proxy.headers_for(request))
+        self.record = Record(
+            began=proxy.now(), endpoint=self.endpoint.name, path=self.path, peer=client.peer,
+        )  # fmt: skip
+        if again is not None and again.key is not None:
+            self.record.key = again.key.name
+        self.asked = Asked()
+        self.key: ApiKey | None = again.key if again is not None else None
+        self.served: Served | None = None
+        self._body: Spool | None = None
+        self._delivery = NONE
+        self.is_waiting = self.is_full = self.is_watching = self._counted = self._is_over = False
+        self.is_guarded = False
+        self._tries = 0
+        self._unsent = b""
+        self._heard_at, self._has_heard = self.record.began, False
+        self._waits_since: float | None = None
+
+    @property
+    def has_body(self) -> bool:
+        """Does it have one?"""
+        return self.request.has_body
+
+    @property
+    def model(self) -> str:
+        """The name of the model that serves it."""
+        return self.served.name if self.served else "the model"
+
+    def _wants(self, found: Asked) -> None:
+        self.asked, record = found, self.record
+        record.asked = found.model or self.forced
+        record.stream = self.answer.wants_stream = found.stream and self.endpoint.streams
+        self._proxy.journal.began(self.ticket, record)
+
+    def _goes_to(self, served: Served) -> None:
+        self.served = served
+        self.answer.served_by = self.record.served = served.name
+
+    def _counts(self, now: float) -> None:
+        self._counted, self.record.admitted = True, now
+        self._proxy.journal.admitted(self.ticket, self.record)
+        self._tries += 1
+
+    @property
+    def state(self) -> str:
+        """In a word, for who looks on."""
+        if self.is_waiting:
+            return "waiting"
+        if self._delivery is NONE:
+            return "receiving"
+        return "streaming" if self.answer.has_answer else "prefill"
