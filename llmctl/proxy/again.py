@@ -71,7 +71,7 @@ class Again:
         served = self._way(proxy, found) if isinstance(found, Asked) else None
         if served is None or not isinstance(found, Asked):
             return None
-        if not is_usual(self._request, self.endpoint, body, served.guard):
+        if found.tools and not is_usual(self._request, self.endpoint, body, served.guard):
             return None
         turns, pool = board.turns(board.queue_of(served)), board.pool(served)
         if not turns.lets_ahead(served.name, proxy.now()):

@@ -37,7 +37,7 @@ def settings_of(relay: "Relay") -> GuardSettings:
 
 def body_for(proxy: "Proxy", relay: "Relay", body: Spool | None) -> Spool | None:
     """What the model is sent. The model is known."""
-    if relay.is_guarded or relay.served is None:
+    if relay.is_guarded or relay.served is None or not relay.asked.tools:
         return body
     relay.is_guarded = True
     found = rewritten(relay.request, relay.endpoint, body, relay.served.guard)
@@ -47,7 +47,7 @@ def body_for(proxy: "Proxy", relay: "Relay", body: Spool | None) -> Spool | None
 
 
 def is_usual(request: Request, endpoint: Endpoint, body: bytes, settings: GuardSettings) -> bool:
-    """Is there nothing in the request for the guard?"""
+    """Is there nothing in a request with tools for the guard?"""
     return _cycle(request, endpoint, body, settings) is None
 
 
