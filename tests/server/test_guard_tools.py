@@ -63,8 +63,11 @@ def strict(llama_server: str, tiny_models: Path) -> Iterator[Ends]:
         yield made
 
 
-def ask(ends: Ends, shape: str, body: dict[str, Any], **headers: str) -> tuple[str | None, Any]:
+def ask(
+    ends: Ends, shape: str, body: dict[str, Any], *, mode: str | None = None
+) -> tuple[str | None, Any]:
     """The guard's header, and the answer."""
+    headers: Any = {} if mode is None else {"X-Llmctl-Guard": mode}
     status, told, answer = ends.ask("POST", PATHS[shape], body, **headers)
     assert status == 200, answer
     return told.get("x-llmctl-guard"), json.loads(answer)
@@ -91,7 +94,7 @@ def test_each_nudge_reaches_the_model(
     scripted: Ends, shape: str, times: int, step: str | None
 ) -> None:
     body = body_of(shape, loop(times), max_tokens=48, max_output_tokens=48)
-    plain_header, plain = ask(scripted, shape, body, **{"X-Llmctl-Guard": "off"})
+    plain_header, plain = ask(scripted, shape, body, mode="off")
     header, answer = ask(scripted, shape, body)
     assert plain_header is None
     assert called(plain) == ["get_weather"]

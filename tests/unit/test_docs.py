@@ -7,6 +7,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 import typer
 from support.commandline import CommandLine
@@ -109,7 +110,10 @@ def test_a_key_of_the_configuration_is_in_the_reference(key: str) -> None:
     assert f"`{key}`" in page("config.md")
 
 
-SECTIONS = [("proxy", ProxySettings), ("guard", GuardSettings)]
+SECTIONS: list[tuple[str, type[msgspec.Struct]]] = [
+    ("proxy", ProxySettings),
+    ("guard", GuardSettings),
+]
 
 
 @pytest.mark.parametrize(

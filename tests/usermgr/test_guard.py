@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -44,6 +45,10 @@ def found(port: int) -> str | None:
         return answer.getheader("X-Llmctl-Guard")
 
 
+def is_found(port: int, wanted: str | None) -> bool:
+    return found(port) == wanted
+
+
 def test_changes_are_taken_up_and_touch_no_model_and_no_stream(
     site: ManagerSite, port: int
 ) -> None:
@@ -63,7 +68,7 @@ def test_changes_are_taken_up_and_touch_no_model_and_no_stream(
             site.profile("a", "pace=0.02", guard=profile)
             configure(site, port, **box)
             site.systemctl("reload", SERVICE)
-            eventually(lambda wanted=wanted: found(port) == wanted, why=str(wanted))
+            eventually(partial(is_found, port, wanted), why=str(wanted))
             site.llmctl("apply", "--check")  # nothing is stale
         for _ in range(20):
             line = answer.readline()
