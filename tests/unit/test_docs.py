@@ -7,7 +7,6 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import pytest
 import typer
 from support.commandline import CommandLine
@@ -33,6 +32,8 @@ from llmctl.proxy.record import Record, entry
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    import msgspec
 
 ROOT_COMMAND: Any = typer.main.get_command(app)
 
