@@ -1,4 +1,4 @@
-"""llmctl guard log"""
+"""llmctl guard log, and llmctl guard test"""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import typer
 
 from llmctl.cli.boxes import LOCAL, open_box
 from llmctl.cli.entries import Columns, FollowOption, LinesOption, cell, show_entries, time_cell
+from llmctl.cli.guard_test import test
 from llmctl.cli.options import HostOption, JsonOption, VerboseOption
 
 guard = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
@@ -20,6 +21,9 @@ _WIDTHS = (19, 14, 11, 9, 9, 8, 7, 7, 6, 6, 0)
 @guard.callback()
 def root() -> None:
     """The guard: loops of models, and what was done about them."""
+
+
+guard.command()(test)
 
 
 @guard.command()

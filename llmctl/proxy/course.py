@@ -7,6 +7,7 @@ from llmctl.proxy.answer import Answer
 from llmctl.proxy.asked import Asked
 from llmctl.proxy.delivery import NONE
 from llmctl.proxy.dialect import endpoint_of
+from llmctl.proxy.guard_request import Guard
 from llmctl.proxy.head import Request
 from llmctl.proxy.record import Record
 from llmctl.proxy.routing import Served, strip_upstream
@@ -14,6 +15,7 @@ from llmctl.proxy.routing import Served, strip_upstream
 if TYPE_CHECKING:
     from llmctl.proxy.again import Again
     from llmctl.proxy.client import Client
+    from llmctl.proxy.healing import Healing
     from llmctl.proxy.keys import ApiKey
     from llmctl.proxy.server import Proxy
     from llmctl.proxy.spool import Spool
@@ -22,8 +24,7 @@ _tickets = itertools.count(1)
 
 
 class Course:
-    """One request. ticket: its number, in order of arrival. served: the model that it is for.
-    is_guarded: its body has been looked at (see guard_request)."""
+    """One request. ticket: its number, in order of arrival. served: the model that it is for."""
 
     def __init__(
         self, proxy: "Proxy", client: "Client", request: Request, again: "Again | None" = None
@@ -41,13 +42,13 @@ class Course:
         )  # fmt: skip
         if again is not None and again.key is not None:
             self.record.key = again.key.name
-        self.asked = Asked()
+        self.asked, self.guard = Asked(), Guard(proxy, self)
         self.key: ApiKey | None = again.key if again is not None else None
         self.served: Served | None = None
         self._body: Spool | None = None
         self._delivery = NONE
+        self._healing: Healing | None = None
         self.is_waiting = self.is_full = self.is_watching = self._counted = self._is_over = False
-        self.is_guarded = False
         self._tries = 0
         self._unsent = b""
         self._heard_at, self._has_heard = self.record.began, False

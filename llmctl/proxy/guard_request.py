@@ -22,58 +22,60 @@ if TYPE_CHECKING:
     import mmap
 
     from llmctl.core.guard.history import Shape
-    from llmctl.proxy.relay import Relay
+    from llmctl.proxy.course import Course
     from llmctl.proxy.server import Proxy
 
 _TALKS = ("chat", "messages", "responses")
 """Endpoints whose requests are conversations."""
 
 
-def settings_of(relay: "Relay") -> GuardSettings:
-    """How a request is guarded, whose model is known."""
-    assert relay.served is not None  # noqa: S101  # it was routed
-    return settings_for(relay.request, relay.served.guard)
+class Guard:
+    """How one request is guarded. settings: None until its model is known."""
 
+    def __init__(self, proxy: "Proxy", relay: "Course") -> None:
+        self._proxy, self._relay = proxy, relay
+        self.settings: GuardSettings | None = None
 
-def body_for(proxy: "Proxy", relay: "Relay", body: Spool | None) -> Spool | None:
-    """What the model is sent. The model is known."""
-    if relay.is_guarded or relay.served is None or not relay.asked.tools:
-        return body
-    relay.is_guarded = True
-    found = rewritten(relay.request, relay.endpoint, body, relay.served.guard)
-    if found.finding is not None:
-        tell(proxy, relay, found.finding)
-    return found.body
+    def body(self, request: Request, body: Spool | None) -> Spool | None:
+        """What the model is sent. The model is known."""
+        served = self._relay.served
+        if self.settings is not None or served is None:
+            return body
+        self.settings = settings_for(request, served.guard)
+        if body is None or not self._relay.asked.tools:
+            return body
+        found = rewritten(self._relay.endpoint, body, self.settings)
+        if found.finding is not None:
+            self.tell(found.finding)
+        return found.body
+
+    def tell(self, finding: Finding) -> None:
+        """Say what was found: on the answer, as long as its head is not out, and in the journal."""
+        relay, proxy = self._relay, self._proxy
+        relay.answer.guarded.append(finding.header)
+        is_logged = proxy.settings.request_log
+        proxy.journal.found(relay.ticket, relay.record, finding, is_logged=is_logged)
 
 
 def is_usual(request: Request, endpoint: Endpoint, body: bytes, settings: GuardSettings) -> bool:
     """Is there nothing in a request with tools for the guard?"""
-    return _cycle(request, endpoint, body, settings) is None
-
-
-def tell(proxy: "Proxy", relay: "Relay", finding: Finding) -> None:
-    """Say what was found: on the answer, as long as its head is not out, and in the journal."""
-    relay.answer.guarded += (finding.header,)
-    is_logged = proxy.settings.request_log
-    proxy.journal.found(relay.ticket, relay.record, finding, is_logged=is_logged)
+    return _cycle(endpoint, body, settings_for(request, settings)) is None
 
 
 class Rewritten(msgspec.Struct, frozen=True):
     """body: what the model is sent. finding: what is to be told."""
 
-    body: Spool | None
+    body: Spool
     finding: Finding | None = None
 
 
-def rewritten(
-    request: Request, endpoint: Endpoint, body: Spool | None, settings: GuardSettings
-) -> Rewritten:
-    """The request as the model gets it: with a nudge, where its tool calls go round in circles."""
-    cycle = None if body is None else _cycle(request, endpoint, body.whole(), settings)
+def rewritten(endpoint: Endpoint, body: Spool, settings: GuardSettings) -> Rewritten:
+    """A request with tools as the model gets it: with a nudge, where it goes round in circles."""
+    cycle = _cycle(endpoint, body.whole(), settings)
     nudge = nudge_for(cycle.repeats, settings.tool_nudges) if cycle is not None else None
-    if body is None or cycle is None or nudge is None:
+    if cycle is None or nudge is None:
         return Rewritten(body)
-    if settings_for(request, settings).mode == "log":
+    if settings.mode == "log":
         return Rewritten(body, _finding(cycle, settings, "none"))
     spool = _nudged(body, cast("Shape", endpoint.name), cycle, nudge)
     if spool is None:
@@ -81,11 +83,9 @@ def rewritten(
     return Rewritten(spool, _finding(cycle, settings, nudge.value))
 
 
-def _cycle(
-    request: Request, endpoint: Endpoint, body: "bytes | mmap.mmap", settings: GuardSettings
-) -> Cycle | None:
+def _cycle(endpoint: Endpoint, body: "bytes | mmap.mmap", settings: GuardSettings) -> Cycle | None:
     """The circle that its tool calls go round in, where that is to be looked for."""
-    if endpoint.name not in _TALKS or settings_for(request, settings).mode == "off":
+    if endpoint.name not in _TALKS or settings.mode == "off":
         return None
     return tool_loop(memoryview(body), cast("Shape", endpoint.name), settings)
 
