@@ -6,7 +6,7 @@ import typer
 
 from llmctl.cli.boxes import LOCAL, open_box
 from llmctl.cli.entries import Columns, FollowOption, LinesOption, cell, show_entries, time_cell
-from llmctl.cli.guard_test import test
+from llmctl.cli.guard_look import look
 from llmctl.cli.options import HostOption, JsonOption, VerboseOption
 
 guard = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
@@ -23,7 +23,7 @@ def root() -> None:
     """The guard: loops of models, and what was done about them."""
 
 
-guard.command()(test)
+guard.command("test")(look)
 
 
 @guard.command()

@@ -21,6 +21,7 @@ ROOTS = (
     "/usr/share", "/usr/include", "/usr/lib/python3", "/usr/lib/node_modules", "/usr/local/go/src",
     "/usr/lib/gcc", "/etc", "/usr/lib/google-cloud-sdk/lib", "/usr/local/lib", "/usr/local/share",
 )  # fmt: skip
+_NO_TEXT = {".pyc", ".so", ".a", ".o", ".gz", ".png", ".mo", ".exe", ".whl"}
 LARGEST = 400_000
 """Of longer files so many bytes are read: one file may not be most of a corpus."""
 SHORTEST, LONGEST = 2048, 32768
@@ -32,7 +33,7 @@ def files(roots: Iterable[str] = ROOTS) -> list[Path]:
         path
         for root in dict.fromkeys(roots)
         for path in Path(root).rglob("*")
-        if path.is_file() and not path.is_symlink() and "__pycache__" not in path.parts
+        if path.suffix not in _NO_TEXT and path.is_file() and not path.is_symlink()
     }
     return sorted(found, key=lambda path: zlib.crc32(str(path).encode()))
 

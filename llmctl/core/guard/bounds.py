@@ -3,22 +3,20 @@ of, and on where it stands. docs/concepts/guard-detector.md says what each numbe
 """
 
 import enum
+import re
 
 from llmctl.core.guard.verdict import Channel
 
 LEAST = 1024
 """No exact repeat is a loop before so many bytes, whatever it is made of."""
 
-_LETTERS = bytes(range(0x41, 0x5B)) + bytes(range(0x61, 0x7B)) + bytes(range(0x80, 0x100))
-_DIGITS = b"0123456789"
-_BLANK = b" \t\r\n"
-_PUNCTUATION = b".,;:!?'-()"
-_NO_LETTER = bytes(one for one in range(256) if one not in _LETTERS)
-_WORDS = bytes(one if one in _LETTERS else 0x20 for one in range(256))
-_SHORTEST_WORD = 2
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_LETTER = re.compile(r"[^\W\d_]")
+_SYMBOL = re.compile(r"[^\w\s.,;:!?'()\u3001\u3002\uff01\uff0c\uff1f-]|_")
 _SYMBOLS_OF_CODE = 0.06
 """Prose has fewer characters than this share that are neither letters, digits, blanks nor
 punctuation of sentences; code, JSON, tables and markup have more."""
+_LONGEST_MARK = 4
 
 
 class Stuff(enum.Enum):
@@ -35,16 +33,15 @@ class Stuff(enum.Enum):
 
 
 def stuff(block: bytes) -> Stuff:
-    """What it is made of."""
+    """What it is made of. It may begin within a character."""
+    text = block.decode("utf-8", "ignore")
     if not block.strip():
         return Stuff.BLANK
-    words = [one for one in block.translate(_WORDS).split() if len(one) >= _SHORTEST_WORD]
-    if not words:
-        plain = not block.translate(None, _NO_LETTER) and not any(one in _DIGITS for one in block)
-        return Stuff.MARKS if plain and len(block) <= 4 and b"|" not in block else Stuff.SYMBOLS
-    symbols = len(block.translate(None, _LETTERS + _DIGITS + _BLANK + _PUNCTUATION))
-    letters = len(block.translate(None, _NO_LETTER))
-    if symbols > _SYMBOLS_OF_CODE * len(block) or 2 * letters < len(block.translate(None, _BLANK)):
+    if not _WORD.search(text):
+        short = len(text) <= _LONGEST_MARK and "|" not in text
+        return Stuff.MARKS if short and not any(map(str.isalnum, text)) else Stuff.SYMBOLS
+    symbols, letters = len(_SYMBOL.findall(text)), len(_LETTER.findall(text))
+    if symbols > _SYMBOLS_OF_CODE * len(text) or 2 * letters < len("".join(text.split())):
         return Stuff.CODE
     return Stuff.PROSE
 
@@ -62,14 +59,8 @@ def exact_need(block: bytes, channel: Channel, *, fenced: bool) -> int:
         return max(16384 if structured else 8192, 6 * size)
     if made_of is Stuff.CODE or structured:
         return max(12288, 6 * size)
-    if channel is Channel.REASONING:
-        return _reasoning_need(size)
-    return _prose_need(size)
-
-
-def _reasoning_need(size: int) -> int:
-    """Nobody asks a model to repeat itself in its thoughts."""
-    return max(LEAST, min(4 * size + 32, 4000), 3 * size + 32)
+    need = _prose_need(size)
+    return min(need, max(5600, 3 * size + 32)) if channel is Channel.REASONING else need
 
 
 def _prose_need(size: int) -> int:
@@ -84,9 +75,11 @@ STALE_NEED = 262144
 """The last line: a text that says nothing new for so many bytes never ends, whatever it is."""
 
 
-def drift_need(block: int, channel: Channel, *, listed: bool) -> int:
-    """From how many bytes on copies of about `block` bytes that differ are a loop. Of prose only;
-    a list may be as long as somebody asked for, in an answer much longer than in thoughts."""
+def drift_need(block: int, channel: Channel, *, numbered: bool, listed: bool) -> int:
+    """From how many bytes on copies of about `block` bytes that differ are a loop. Of prose only:
+    where numbers change it may be a count that ends, and a list is as long as somebody asked for;
+    in an answer all of it may be wanted, in thoughts hardly."""
     if channel is Channel.REASONING:
-        return max(24576, 6 * block) if listed else max(6144, min(6 * block, 16384))
+        most = 24576 if listed else 12288 if numbered else 6144
+        return max(most, min(6 * block, 16384))
     return max(65536 if listed else 32768, 8 * block)

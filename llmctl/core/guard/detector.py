@@ -11,7 +11,7 @@ Both ask for runs (runs.py): suffixes that repeat with a period.
 from llmctl.core.guard.bounds import LEAST, exact_need
 from llmctl.core.guard.drift import Drift
 from llmctl.core.guard.place import FENCE, Fences
-from llmctl.core.guard.runs import Run, goes_on, runs
+from llmctl.core.guard.runs import Run, goes_on, runs, third_copy
 from llmctl.core.guard.verdict import Channel, Loop
 
 STEP = 64
@@ -21,11 +21,12 @@ REACH = 16384
 _KEY = 24
 """So many bytes must stand twice to be followed up."""
 
-# A run of period p must be known before 2p bytes of it have come. Blocks of up to 40 bytes are
-# looked for with each piece; up to 88 (= 64 + 24) each 32 bytes, as 40 + 8 + 31 < 2 * 40; longer
-# ones each 64 bytes, as 88 + 24 + 63 < 2 * 88; very long ones each 256, as 2048 + 24 + 255 < 4096.
-_NEAR = 40
-_MID, _MID_KEY, _MID_STEP = 88, 8, 32
+# A run of period p must be known before 2p bytes of it have come. Blocks of up to 72 bytes are
+# looked for with each piece; up to 88 (= 64 + 24) by 8 bytes each 64, as 72 + 8 + 63 < 2 * 72;
+# longer ones by 24 bytes, as 88 + 24 + 63 < 2 * 88; and very long ones each 256 bytes, as
+# 2048 + 24 + 255 < 2 * 2048.
+_NEAR = 72
+_MID, _MID_KEY = 88, 8
 _FAR, _FAR_STEP = 2048, 256
 _TAIL = 2 * _MID + 3
 """Bytes that are kept at hand: the longest block of the middle, twice."""
@@ -71,7 +72,7 @@ class Detector:
         if total >= self._wake:
             return self._look(tail, total)
         key = tail[-3:]
-        if tail.rfind(key, -43, -1) >= 0 or key[0] == key[1] == key[2]:
+        if tail.rfind(key, -75, -1) >= 0 or key[0] == key[1] == key[2]:
             return self._show(self._near(tail, total))
         self.safe = total
         return total
@@ -82,28 +83,23 @@ class Detector:
         return self.safe
 
     def _near(self, tail: bytes, total: int) -> int:
-        """The same for the shortest, in the two cases of ordinary text: blanks, and nothing."""
-        end = len(tail)
-        key, low = tail[-3:], end - 3 - _NEAR if end > 3 + _NEAR else 0
+        """The same for the shortest, where ordinary text is told from runs at less cost."""
+        key = tail[-3:]
         if key == key[:1] * 3:
             start = len(tail.rstrip(key[:1]))
-            if start and tail.find(tail[start - 1 :], max(start - 1 - _NEAR, 0), end - 1) < 0:
-                return total - end + start + 2
-            return self._close_by(tail, total, 2, _NEAR)
-        at = tail.rfind(key, low, end - 1)
-        while at >= 0:
-            period = end - 3 - at
-            if tail[end - period - 1 :] == tail[end - 2 * period - 1 : end - period]:
-                return self._close_by(tail, total, 2, _NEAR)
-            at = tail.rfind(key, low, at + 2)
-        return total
+            if start and not third_copy(tail, tail[start - 1 :], 1, _NEAR):
+                return total - len(tail) + start + 2
+        # up to a period of 6; one of 7 has 8 bytes in common
+        elif not third_copy(tail, key, 1, 6) and not third_copy(tail, tail[-8:], 7, _NEAR):
+            return total
+        return self._close_by(tail, total, 2, _NEAR)
 
     def _close_by(self, tail: bytes, total: int, key: int, reach: int) -> int:
         """What the runs of short periods leave to be shown: the third copy of any is held."""
         end = least = len(tail)
         for period, start in runs(tail, end, key=key, reach=reach):
             third = start + 2 * period
-            if third >= end or period > _NEAR:
+            if period > _NEAR:  # not looked for with each piece: the next look is when it matters
                 self._wake = min(self._wake, total + 1 + max(third - end, 0))
             if third >= end:
                 continue
@@ -123,27 +119,27 @@ class Detector:
             if loop is not None:
                 return self._stop(loop)
             self._tail = tail = tail[-_TAIL:]
-        self._wake = min(self._check, total + _MID_STEP) if total > 2 else 0
-        upto, key = total, tail[-3:]
-        if tail.rfind(key, -43, -1) >= 0 or key == key[:1] * 3:
-            upto = self._near(tail, total)
+        self._wake = self._check if total > 2 else 0
+        upto = self._watched(tail, total) if self._far or self._drift.hold >= 0 else total
+        if upto <= self.safe:
+            return self.safe
+        key = tail[-3:]
+        if tail.rfind(key, -_NEAR - 3, -1) >= 0 or key == key[:1] * 3:
+            upto = min(upto, self._near(tail, total))
         if tail.rfind(tail[-_MID_KEY:], -_MID - _MID_KEY, -1) >= 0:
             upto = min(upto, self._close_by(tail, total, _MID_KEY, _MID))
-        if self._far:
-            upto = self._held(tail, total, upto)
-        if self._drift.hold >= 0:
-            upto = min(upto, self._drift.hold)
-            self._wake = min(self._wake, max(self._drift.hold, total) + 1)
-        if upto > self.safe:
-            self.safe = upto
-        return self.safe
+        return self._show(upto)
 
-    def _held(self, tail: bytes, total: int, upto: int) -> int:
-        """What the runs that are watched leave to be shown; those that ended are dropped."""
+    def _watched(self, tail: bytes, total: int) -> int:
+        """What the runs that are watched, and what drifts, leave to be shown; runs that ended are
+        dropped."""
         new = tail[self._base + len(self._buf) - total + len(tail) :]
         self._far = [one for one in self._far if goes_on(self._buf, one[0], new)]
-        for period, start in self._far:
-            third = start + 2 * period
+        thirds = [start + 2 * period for period, start in self._far]
+        if self._drift.hold >= 0:
+            thirds.append(self._drift.hold)
+        upto = total
+        for third in thirds:
             if total > third:
                 upto = min(upto, third)
             self._wake = min(self._wake, max(third, total) + 1)
@@ -169,9 +165,10 @@ class Detector:
                 loop = self._verdict(at, reach)
                 if loop is not None:
                     return loop
-            loop = self._drift.look(new, at, fenced=self._fences.around(at))
-            if loop is not None:
-                return loop
+            if not at % self._drift.step:
+                loop = self._drift.look(buf, at, self._fences)
+                if loop is not None:
+                    return loop
         return None
 
     def _verdict(self, at: int, reach: int) -> Loop | None:
@@ -180,7 +177,11 @@ class Detector:
         if not any(at > start + 2 * period for period, start in far):
             known = {period for period, _ in far}
             found = runs(self._buf, at - base, key=_KEY, reach=reach)
-            far += [(period, start + base) for period, start in found if period not in known]
+            far += [
+                (period, start + base)
+                for period, start in found
+                if period not in known and (period > _FAR or start + 2 * period < at - base + STEP)
+            ]  # of the others, there is time to find them again
         for period, start in far:
             span = at - start
             if span >= LEAST and span > 2 * period and span >= self._need((period, start)):

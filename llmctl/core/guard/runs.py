@@ -62,3 +62,17 @@ def goes_on(buf: bytearray, period: int, new: bytes) -> bool:
         at = len(buf) - period
         return buf[at : at + len(new)] == new
     return buf[-period:] == new[:period] and new[period:] == new[:-period]
+
+
+def third_copy(buf: bytes, key: bytes, least: int, most: int) -> bool:
+    """Whether a run of a period from `least` to `most` ends the text and a third copy of it has
+    begun; only runs in which `key`, the end of the text, stands one period before are looked at."""
+    end, size = len(buf), len(key)
+    low = end - size - most
+    low, high = low if low > 0 else 0, end - least
+    while (at := buf.rfind(key, low, high)) >= 0:
+        period = end - size - at
+        if buf[end - period - 1 :] == buf[end - 2 * period - 1 : end - period]:
+            return True
+        high = at + size - 1
+    return False

@@ -4,10 +4,13 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
-_WORD = re.compile(rb"(?<![a-z0_\x80-\xff])[a-z\x80-\xff]{2,}(?![0_])")
+_WORD = re.compile(
+    rb"[\xe3-\xed][\x80-\xbf]{2}|(?<![a-z0_\x80-\xff])[a-z\x80-\xff]{2,}(?![a-z0_\x80-\xff])"
+)
 """A word in a text whose digits are all 0 and whose letters are small. What has a digit or a low
-line in it is an id or a name, and one letter alone an enumerator: none of them is a word."""
-_SENTENCE = re.compile(rb"[.?!,;:][ \n]")
+line in it is an id or a name, and one letter alone an enumerator: none of them is a word.
+Chinese, Japanese and Korean have no blanks between words: there each character is one."""
+_SENTENCE = re.compile(rb"[.?!]['\")]?[ \n]|\xe3\x80\x82|\xef\xbc[\x81\x8c\x9f]")
 _ITEM = re.compile(rb"\n[ \t]*(?:[-*+>|#]|0|[a-z][.)])")
 _PROSE = b"abcdefghijklmnopqrstuvwxyz" + bytes(range(0x80, 0x100)) + b" \n.,;:!?'\"-"
 _FEWEST = 16

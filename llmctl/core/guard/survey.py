@@ -17,7 +17,7 @@ class Sighting(msgspec.Struct, frozen=True):
     loop: Loop
     line: int
     end: int
-    """Where it ended, in a text that went on; of copies that differ, where it became certain."""
+    """Where it ended, if the text went on; of copies that differ, where it was last certain."""
     shown: int
     """So many bytes of it a client would have been shown."""
     sample: str
@@ -49,9 +49,19 @@ def survey(text: bytes, channel: Channel, *, window: int = 65536) -> Survey:
             held_most = max(held_most, held)
             break
         moved = msgspec.structs.replace(loop, start=start + loop.start)
-        sightings.append(_sighting(text, moved, start + detector.safe))
-        start = sightings[-1].end
+        sighting = _sighting(text, moved, start + detector.safe)
+        start = sighting.end
+        if sightings and _same(sightings[-1], sighting):
+            sighting = msgspec.structs.replace(sightings.pop(), end=sighting.end)
+        sightings.append(sighting)
     return Survey(tuple(sightings), held_most)
+
+
+def _same(before: Sighting, after: Sighting) -> bool:
+    """Whether the second is the first that goes on: of copies that differ, no end is known."""
+    if before.loop.kind == "exact" or after.loop.kind != before.loop.kind:
+        return False
+    return after.loop.start <= before.end + 2 * before.loop.block
 
 
 def _feed(detector: Detector, text: bytes, start: int) -> int:

@@ -15,12 +15,12 @@ from llmctl.errors import UsageError
 
 _KINDS = {
     "exact": "{copies:.1f} equal copies of {block} bytes",
-    "drift": "copies of about {block} bytes that differ a little, {copies:.0f} when it was certain",
+    "drift": "at least {copies:.0f} copies of about {block} bytes that differ a little",
     "endless": "nothing new for {span} bytes",
 }
 
 
-def test(
+def look(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A text; - for standard input.")],
     channel: Annotated[
         Channel, typer.Option(help="Where a model would have written it.")
