@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from llmctl.proxy.asked import Asked, asked
 from llmctl.proxy.dialect import OTHER
+from llmctl.proxy.guard_request import is_usual
 from llmctl.proxy.head import forwarded_lines, length_line
 from llmctl.proxy.healing import on_the_way
 from llmctl.proxy.relay import Relay
@@ -71,10 +72,9 @@ class Again:
         served = self._way(proxy, found) if isinstance(found, Asked) else None
         if served is None or not isinstance(found, Asked):
             return None
-        guarded = on_the_way(self._request, self.endpoint, body, served)
-        if guarded is None:
+        if found.tools and not is_usual(self._request, self.endpoint, body, served.guard):
             return None
-        plan, asks = guarded
+        plan, asks = on_the_way(self._request, self.endpoint, body, served)
         turns, pool = board.turns(board.queue_of(served)), board.pool(served)
         if not turns.lets_ahead(served.name, proxy.now()):
             return None

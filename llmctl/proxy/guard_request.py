@@ -19,6 +19,8 @@ from llmctl.proxy.spool import Spool
 from llmctl.proxy.tasks import log
 
 if TYPE_CHECKING:
+    import mmap
+
     from llmctl.core.guard.history import Shape
     from llmctl.proxy.course import Course
     from llmctl.proxy.server import Proxy
@@ -39,8 +41,10 @@ class Guard:
         served = self._relay.served
         if self.settings is not None or served is None:
             return body
-        found = rewritten(request, self._relay.endpoint, body, served.guard)
-        self.settings = found.settings
+        self.settings = settings_for(request, served.guard)
+        if body is None or not self._relay.asked.tools:
+            return body
+        found = rewritten(self._relay.endpoint, body, self.settings)
         if found.finding is not None:
             self.tell(found.finding)
         return found.body
@@ -53,33 +57,37 @@ class Guard:
         proxy.journal.found(relay.ticket, relay.record, finding, is_logged=is_logged)
 
 
-class Rewritten(msgspec.Struct, frozen=True):
-    """settings: of the guard, for this request. body: what the model is sent. finding: what is to
-    be told."""
+def is_usual(request: Request, endpoint: Endpoint, body: bytes, settings: GuardSettings) -> bool:
+    """Is there nothing in a request with tools for the guard?"""
+    return _cycle(endpoint, body, settings_for(request, settings)) is None
 
-    settings: GuardSettings
-    body: Spool | None
+
+class Rewritten(msgspec.Struct, frozen=True):
+    """body: what the model is sent. finding: what is to be told."""
+
+    body: Spool
     finding: Finding | None = None
 
 
-def rewritten(
-    request: Request, endpoint: Endpoint, body: Spool | None, settings: GuardSettings
-) -> Rewritten:
-    """The request as the model gets it: with a nudge, where its tool calls go round in circles."""
-    settings = settings_for(request, settings)
-    if settings.mode == "off" or body is None or endpoint.name not in _TALKS:
-        return Rewritten(settings, body)
-    kind = cast("Shape", endpoint.name)
-    cycle = tool_loop(memoryview(body.whole()), kind, settings)
+def rewritten(endpoint: Endpoint, body: Spool, settings: GuardSettings) -> Rewritten:
+    """A request with tools as the model gets it: with a nudge, where it goes round in circles."""
+    cycle = _cycle(endpoint, body.whole(), settings)
     nudge = nudge_for(cycle.repeats, settings.tool_nudges) if cycle is not None else None
     if cycle is None or nudge is None:
-        return Rewritten(settings, body)
+        return Rewritten(body)
     if settings.mode == "log":
-        return Rewritten(settings, body, _finding(cycle, settings, "none"))
-    spool = _nudged(body, kind, cycle, nudge)
+        return Rewritten(body, _finding(cycle, settings, "none"))
+    spool = _nudged(body, cast("Shape", endpoint.name), cycle, nudge)
     if spool is None:
-        return Rewritten(settings, body)
-    return Rewritten(settings, spool, _finding(cycle, settings, nudge.value))
+        return Rewritten(body)
+    return Rewritten(spool, _finding(cycle, settings, nudge.value))
+
+
+def _cycle(endpoint: Endpoint, body: "bytes | mmap.mmap", settings: GuardSettings) -> Cycle | None:
+    """The circle that its tool calls go round in, where that is to be looked for."""
+    if endpoint.name not in _TALKS or settings.mode == "off":
+        return None
+    return tool_loop(memoryview(body), cast("Shape", endpoint.name), settings)
 
 
 def _nudged(body: Spool, kind: "Shape", cycle: Cycle, nudge: Nudge) -> Spool | None:

@@ -2,7 +2,6 @@
 or left. What the steps are is decided in guard/session.py."""
 
 import asyncio
-import re
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -256,19 +255,14 @@ def planned(
     return (found if found.model else msgspec.structs.replace(found, model=served.name)), change
 
 
-_OF_TOOLS = re.compile(rb'"tool_calls"|"tool_result"|"function_call_output"|"function_call"')
-
-
 def on_the_way(
     request: Request, endpoint: Endpoint, body: bytes, served: Served
-) -> tuple[Plan | None, bytes] | None:
+) -> tuple[Plan | None, bytes]:
     """The same for a request that is sent on before anything else is done: its plan, and its body
-    as it is sent. None: more is to be looked at than there is time for."""
+    as it is sent."""
     settings = settings_for(request, served.guard)
     if settings.mode == "off" or endpoint.name not in GUARDED:
         return None, body
-    if _OF_TOOLS.search(body):
-        return None
     found = planned(endpoint, body, served, settings)
     if found is None:
         return None, body

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    import msgspec
+
 ROOT_COMMAND: Any = typer.main.get_command(app)
 
 
@@ -109,7 +111,10 @@ def test_a_key_of_the_configuration_is_in_the_reference(key: str) -> None:
     assert f"`{key}`" in page("config.md")
 
 
-SECTIONS = [("proxy", ProxySettings), ("guard", GuardSettings)]
+SECTIONS: list[tuple[str, type[msgspec.Struct]]] = [
+    ("proxy", ProxySettings),
+    ("guard", GuardSettings),
+]
 
 
 @pytest.mark.parametrize(

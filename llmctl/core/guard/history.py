@@ -132,21 +132,24 @@ def _is_human(message: dict[str, Raw], kind: Shape) -> bool:
     if text(message.get("role")) != "user":
         return False
     content = message.get("content")
-    whole = text(content)
-    if whole is not None:
-        return _is_said(whole, _REMINDERS)
+    if content is not None and bytes(memoryview(content)[:1]) == b'"':
+        return _is_said(content, _REMINDERS)
     blocks = [fields(one) for one in items(content)]
     kinds = [text(one.get("type")) for one in blocks]
     has_results = kind == "messages" and "tool_result" in kinds
     if not has_results and any(one not in ("text", "input_text") for one in kinds):
         return True  # an image, a file
     aside = None if has_results else _REMINDERS
-    return any(_is_said(text(one.get("text")) or "", aside) for one in blocks)
+    return any(_is_said(one["text"], aside) for one in blocks if "text" in one)
 
 
-def _is_said(words: str, aside: frozenset[str] | None) -> bool:
-    """Is there more than elements of these names? None: of any name."""
-    at = 0
+def _is_said(given: Raw, aside: frozenset[str] | None) -> bool:
+    """Is there more in a text than elements of these names? None: of any name. What cannot be one
+    is not decoded: a human may send megabytes."""
+    start = bytes(memoryview(given)[1:64]).lstrip()
+    if start and start[:1] not in b'<"\\':
+        return True
+    words, at = text(given) or "", 0
     while (found := _ELEMENT.match(words, at)) is not None:
         if aside is not None and found[1] not in aside:
             return True

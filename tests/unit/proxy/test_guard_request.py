@@ -223,3 +223,30 @@ def test_the_log_holds_no_content_unless_it_may(
             text = (tmp_path / "guard.jsonl").read_text()
             assert ("pytest" in text) == is_there
             assert json.loads(text)["tools"] == ["run"]
+
+
+# The short way (see again.py)
+
+
+@pytest.mark.parametrize("mode", ["on", "log", "off"])
+def test_a_request_that_could_go_the_short_way_is_guarded_too(mode: str) -> None:
+    head = b"X-Llmctl-Guard: " + mode.encode()
+    with Wire() as wire:
+        client = wire.connect()
+        bodies = [json_of("chat", loop(times)) for times in (2, 3, 2, 5)]
+        for body in bodies:
+            client.sends(post(PATHS["chat"], body, head))
+            wire.server().says(OK)
+        got = [body for _, body in requests_in(bytes(wire.server().heard))]
+        told = [
+            dict(answer.headers).get(b"x-llmctl-guard")
+            for answer, _ in answers_in(bytes(client.heard), method="POST")
+        ]
+        if mode == "on":
+            assert [b"[llmctl guard" in body for body in got] == [False, True, False, True]
+        else:
+            assert got == bodies
+        steps = {"on": (b"state", b"forbid"), "log": (b"none", b"none")}.get(mode)
+        first = steps and b"tool; step=%b; repeats=3" % steps[0]
+        second = steps and b"tool; step=%b; repeats=5" % steps[1]
+        assert told == [None, first, None, second]
