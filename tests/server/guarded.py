@@ -37,7 +37,8 @@ class Guarded:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         try:
             words = {"Content-Type": "application/json", **headers}
-            connection.request("POST" if body else "GET", path, body and json.dumps(body), words)
+            sent = json.dumps(body) if body else None
+            connection.request("POST" if body else "GET", path, sent, words)
             answer = connection.getresponse()
             return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
         finally:

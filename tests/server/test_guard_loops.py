@@ -89,7 +89,7 @@ async def _chat(client: openai.AsyncOpenAI, word: str, *, stream: bool) -> Told:
         reasoning = getattr(choice.message, "reasoning_content", "")
         tokens = found.usage.completion_tokens if found.usage else None
         return Told(choice.message.content, reasoning, choice.finish_reason, tokens)
-    options = {"include_usage": True}
+    options: Any = {"include_usage": True}
     async with client.chat.completions.stream(**asked, stream_options=options) as parts:
         chunks: list[Any] = [e.chunk async for e in parts if e.type == "chunk"]
     deltas = [choice.delta for one in chunks for choice in one.choices]

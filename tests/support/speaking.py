@@ -50,7 +50,7 @@ class Speaker:
                 return self._chat({"role": "assistant", "content": None})
             case "messages":
                 usage = {"cache_read_input_tokens": 0, "input_tokens": 14, "output_tokens": 0}
-                message = {
+                message: dict[str, Any] = {
                     "id": f"chatcmpl-{self._n}", "type": "message", "role": "assistant",
                     "content": [], "model": "coder", "stop_reason": None, "stop_sequence": None,
                     "usage": usage,
@@ -61,7 +61,8 @@ class Speaker:
                 return event({"type": "response.created", "response": made}, named=True) + event(
                     {"type": "response.in_progress", "response": made}, named=True
                 )
-        return b""
+            case _:
+                return b""
 
     def say(self, *pieces: str) -> bytes:
         return b"".join(self._piece("content", piece) for piece in pieces)
@@ -88,7 +89,8 @@ class Speaker:
                 return self._opened(kind, {"type": kind, kind: ""}) + self._delta(
                     {"type": f"{kind}_delta", kind: piece}
                 )
-        return self._item(channel) + self._spoken(channel, piece)
+            case _:
+                return self._item(channel) + self._spoken(channel, piece)
 
     def _opened(self, kind: str, block: dict[str, Any]) -> bytes:
         if self._blocks and self._blocks[-1] == kind:
@@ -166,7 +168,8 @@ class Speaker:
                 })  # fmt: skip
             case "messages":
                 return self._closed_messages()
-        return self._closed_responses()
+            case _:
+                return self._closed_responses()
 
     def _closed_messages(self) -> bytes:
         """Blocks of reasoning end first, and all at the very end."""

@@ -9,11 +9,11 @@ for again; it is stopped, and says so.
 from collections.abc import Iterable
 
 from llmctl.core.guard.verdict import Channel, Loop
-from llmctl.proxy.guard.event import Delta, Event, parsed, split
-from llmctl.proxy.guard.hold import Hold
+from llmctl.proxy.guard.event import Event, parsed, split
+from llmctl.proxy.guard.hold import Hold, Marks
 from llmctl.proxy.guard.plan import Plan
 from llmctl.proxy.guard.replay import Said, replayed
-from llmctl.proxy.guard.shape import learned, unescaped
+from llmctl.proxy.guard.shape import SPECIAL, learned, unescaped
 from llmctl.proxy.guard.splice import Splice
 from llmctl.proxy.guard.splice_messages import MessagesSplice
 from llmctl.proxy.guard.splice_openai import OpenAISplice
@@ -24,7 +24,6 @@ from llmctl.proxy.guard.texts import MOST_KEPT, Makes, Text, Texts
 
 _NO_SHAPE = b"\0"
 """No event begins with it."""
-_SPECIAL = b'"\\\n'
 MOST_DROPPED = 512
 """Pieces of reasoning that may still come after the server was told to end it; at 50 tokens/s that
 is ten seconds."""
@@ -81,17 +80,16 @@ class Session:
         """Whole events of the server; gives those that may go to the client now."""
         if data.startswith(self._before) and data.endswith(self._after):
             piece: bytes | None = data[self._from : self._to]
-            if piece.translate(None, _SPECIAL) != piece:  # type: ignore[union-attr]
-                piece = unescaped(piece)  # type: ignore[arg-type]
+            text = self._text
+            if piece.translate(None, SPECIAL) != piece:  # type: ignore[union-attr]
+                piece = unescaped(piece) if text.total <= MOST_KEPT else None  # type: ignore[arg-type]
             if piece is not None:
-                text = self._text
                 text.pieces.append(piece)
                 total = text.total = text.total + len(piece)
-                if text.feed(piece) >= total and total <= MOST_KEPT and not self._holds:
+                if text.feed(piece) >= total and not self._holds:
                     text.sent = total
                     return data
-                event = Event(data, deltas=(Delta(text.choice, text.channel, piece),))
-                return self._watched(event, ((text, total),))
+                return self._doubtful(data, text, len(piece))
         if self._is_deaf:
             return b""
         return b"".join(map(self._take, split(data)))
@@ -123,18 +121,26 @@ class Session:
         self._forget_shape()
         return self._all() if before.choice == text.choice else b""
 
-    def _ended(self, event: Event, marks: tuple[tuple[Text, int], ...]) -> bytes:
+    def _ended(self, event: Event, marks: Marks) -> bytes:
         """A text has ended by itself, so it was no loop."""
         self._dropping = None
         self._hold.put(event, marks)
         return self._all()
 
-    def _watched(self, event: Event, marks: tuple[tuple[Text, int], ...]) -> bytes:
-        """Pass it on, hold it, or find that it is a loop."""
+    def _doubtful(self, data: bytes, text: Text, size: int) -> bytes:
+        """An event of the common shape that may not go out at once."""
+        self._hold.add(data, text, size)
+        return self._released((text,))
+
+    def _watched(self, event: Event, marks: Marks) -> bytes:
+        """Any other event: pass it on, hold it, or find that it is a loop."""
         self._hold.put(event, marks)
+        return self._released([text for text, _ in marks])
+
+    def _released(self, texts: Iterable[Text]) -> bytes:
         out = self._out(self._hold.safe())
         self._holds = bool(self._hold)
-        for text, _ in marks:
+        for text in texts:
             if text.is_watched and text.detector.loop is not None:
                 return out + self._found(text, text.detector.loop)
             if text.total > MOST_KEPT:
@@ -148,16 +154,17 @@ class Session:
         self._holds = False
         return self._out(self._hold.safe(every=True))
 
-    def _out(self, events: Iterable[Event]) -> bytes:
+    def _out(self, events: Iterable[bytes | Event]) -> bytes:
         found = b"".join([self._passed(event) for event in events])
         if self._seam and found:
             found, self._seam = self._seam + found, b""
         return found
 
-    def _passed(self, event: Event) -> bytes:
-        """What the client gets of it. Those of the common shape say nothing new of the stream."""
-        if event.told is None and not self.attempt:
-            return event.raw
+    def _passed(self, event: bytes | Event) -> bytes:
+        """What the client gets of it. Those of the common shape, which are all of a first attempt,
+        say nothing new of the stream."""
+        if isinstance(event, bytes):
+            return event
         try:
             return self._splice.passed(event)
         except (KeyError, TypeError, AttributeError, ValueError, IndexError):

@@ -13,7 +13,8 @@ from llmctl.proxy.guard.event import Delta, Event, parsed
 
 _PROBE = "llmctl probe ü"
 _STRING = msgspec.json.Decoder(str)
-_SPECIAL = b'"\\\n'
+SPECIAL = b'"\\\n'
+"""What is not itself in a JSON string. To look for it in this way is the quickest in CPython."""
 
 
 class Shape(msgspec.Struct, frozen=True):
@@ -27,7 +28,7 @@ class Shape(msgspec.Struct, frozen=True):
         if not (data.startswith(self.before) and data.endswith(self.after)):
             return None
         text = data[len(self.before) : -len(self.after)]
-        return text if text.translate(None, _SPECIAL) == text else unescaped(text)
+        return text if text.translate(None, SPECIAL) == text else unescaped(text)
 
 
 def unescaped(text: bytes) -> bytes | None:
@@ -44,7 +45,7 @@ def learned(event: Event, endpoint: str) -> Shape | None:
         return None
     delta, raw = event.deltas[0], event.raw
     quoted = b'"%b"' % delta.text
-    if delta.text.translate(None, _SPECIAL) != delta.text or raw.count(quoted) != 1:
+    if delta.text.translate(None, SPECIAL) != delta.text or raw.count(quoted) != 1:
         return None
     at = raw.index(quoted) + 1
     found = Shape(raw[:at], raw[at + len(delta.text) :])
