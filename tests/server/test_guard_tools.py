@@ -42,7 +42,7 @@ def server(llama_server: str, tiny_models: Path, *more: str) -> Iterator[Ends]:
     argv += ["-c", "16384", "-t", "1", "--alias", "coder", "--jinja", *more]
     process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        with proxy_process(port) as proxy:
+        with proxy_process(port, mode="on") as proxy:
             made = Ends(proxy.port, port)
             eventually(lambda: _is_ready(made))
             yield made

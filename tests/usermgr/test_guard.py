@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
+import random
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,7 @@ import pytest
 from kit.waiting import eventually
 from support.talks import call, human, json_of
 from usermgr.site import free_port
-from usermgr.test_proxy_units import SERVICE, SOCKET, stream, told
+from usermgr.test_proxy_units import SERVICE, SOCKET, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +34,23 @@ def port(site: ManagerSite) -> Iterator[int]:
 
 def configure(site: ManagerSite, port: int, **guard: Any) -> None:
     site.configure(proxy={"listen": [f"127.0.0.1:{port}"]}, guard=guard)
+
+
+@contextlib.contextmanager
+def stream(port: int) -> Iterator[http.client.HTTPResponse]:
+    """A stream that has begun, of words that are no loop."""
+    chance = random.Random(3)
+    words = " ".join("".join(chance.choices("abcdefghij", k=6)) for _ in range(5000))
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    body = json.dumps({"model": "a", "stream": True, "messages": [{"content": words}]})
+    headers = {"Content-Type": "application/json"}
+    connection.request("POST", "/v1/chat/completions", body, headers)
+    answer = connection.getresponse()
+    while f'"content": "{words[:6]}"'.encode() not in (line := answer.readline()):
+        assert line
+    yield answer
+    answer.close()
+    connection.close()
 
 
 def found(port: int) -> str | None:
@@ -57,7 +76,7 @@ def test_changes_are_taken_up_and_touch_no_model_and_no_stream(
     site.llmctl("proxy", "install")
     site.llmctl("switch", "a")
     unit = site.read(site.unit_path("a"))
-    with stream(port, "a") as answer:
+    with stream(port) as answer:
         assert found(port) == "tool; step=state; repeats=4"
         for profile, box, wanted in (
             ({"tool_nudges": [2, 4, 6]}, {}, "tool; step=forbid; repeats=4"),

@@ -25,6 +25,7 @@ PATHS = {
 }  # fmt: skip
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 ASKED = human("Fix the tests, please.")
+ON = GuardSettings()
 STEPS = [(2, None), (3, "state"), (4, "state"), (5, "forbid"), (6, "forbid"), (7, "no_tools")]
 
 
@@ -51,6 +52,11 @@ def sent(wire: Wire) -> tuple[dict[bytes, bytes], bytes]:
     return dict(request.headers), body
 
 
+def is_as(got: bytes, body: bytes) -> bool:
+    """The same, but for keys at its end by which the answer is watched (see guard/plan.py)."""
+    return got[: len(body) - 1] == body[:-1]
+
+
 def said(client: MemoryTransport) -> dict[bytes, bytes]:
     ((answer, _),) = answers_in(bytes(client.heard), method="POST")
     return dict(answer.headers)
@@ -59,13 +65,13 @@ def said(client: MemoryTransport) -> dict[bytes, bytes]:
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("times", "step"), STEPS)
 def test_a_loop_gets_a_nudge_that_grows_firmer(shape: str, times: int, step: str | None) -> None:
-    with Wire() as wire:
+    with Wire(guard=ON) as wire:
         body = json_of(shape, loop(times))
         client = ask(wire, shape, body)
         wire.server().says(OK)
         headers, got = sent(wire)
         if step is None:
-            assert got == body
+            assert is_as(got, body)
             assert b"x-llmctl-guard" not in said(client)
             return
         assert int(headers[b"content-length"]) == len(got)
@@ -80,14 +86,14 @@ def test_a_loop_gets_a_nudge_that_grows_firmer(shape: str, times: int, step: str
 @pytest.mark.parametrize("mode", ["log", "off"])
 @pytest.mark.parametrize("by", ["settings", "header"])
 def test_the_guard_can_be_kept_from_acting(mode: str, by: str) -> None:
-    guard = GuardSettings(mode=mode) if by == "settings" else None  # type: ignore[arg-type]
+    guard = GuardSettings(mode=mode) if by == "settings" else ON  # type: ignore[arg-type]
     headers = [b"X-Llmctl-Guard: %b" % mode.encode()] if by == "header" else []
     with Wire(guard=guard) as wire:
         body = json_of("chat", loop(9))
         client = ask(wire, "chat", body, *headers)
         wire.server().says(OK)
         got = sent(wire)
-        assert got[1] == body
+        assert is_as(got[1], body)
         assert b"x-llmctl-guard" not in got[0]
         told = said(client).get(b"x-llmctl-guard")
         assert told == (b"tool; step=none; repeats=9" if mode == "log" else None)
@@ -103,7 +109,7 @@ def test_a_request_may_switch_it_on(given: bytes) -> None:
 @pytest.mark.parametrize("shape", ["chat", "messages", "responses"])
 @pytest.mark.parametrize("given", [b"no", b"", b"on, off", b"\xff"])
 def test_another_word_is_refused_in_the_words_of_the_api(shape: str, given: bytes) -> None:
-    with Wire() as wire:
+    with Wire(guard=ON) as wire:
         client = ask(wire, shape, json_of(shape, loop(1)), b"X-Llmctl-Guard: " + given)
         ((answer, body),) = answers_in(bytes(client.heard), method="POST")
         assert answer.status_code == 400
@@ -115,7 +121,7 @@ def test_another_word_is_refused_in_the_words_of_the_api(shape: str, given: byte
 
 
 def test_what_generates_nothing_has_no_guard_to_switch() -> None:
-    with Wire() as wire:
+    with Wire(guard=ON) as wire:
         wire.connect().sends(b"GET /props HTTP/1.1\r\nHost: x\r\nX-Llmctl-Guard: no\r\n\r\n")
         assert b"x-llmctl-guard" not in bytes(wire.server().heard).lower()
 
@@ -125,25 +131,25 @@ def test_the_models_settings_hold(settings: dict[str, Any]) -> None:
     with Wire(guard=GuardSettings(**settings)) as wire:
         body = json_of("chat", loop(9))
         ask(wire, "chat", body)
-        assert sent(wire)[1] == body
+        assert is_as(sent(wire)[1], body)
 
 
 def test_a_large_body_that_lies_in_a_file_is_nudged_too() -> None:
-    with Wire() as wire:
+    with Wire(guard=ON) as wire:
         url = "data:;base64," + "A" * (3 << 20)
         image = {"type": "image_url", "image_url": {"url": url}}
         body = json_of("chat", [human([image]), *loop(3)[1:]])
         ask(wire, "chat", body)
         got = sent(wire)[1]
         start, end = got.index(b"\\n\\n[llmctl guard"), got.index(b']"', got.index(b"[llmctl")) + 1
-        assert got[:start] + got[end:] == body
+        assert is_as(got[:start] + got[end:], body)
         wire.server().says(OK)
 
 
 def test_a_body_in_chunks_gets_a_length() -> None:
     body = json_of("chat", loop(3))
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-    with Wire() as wire:
+    with Wire(guard=ON) as wire:
         wire.connect().sends(
             head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
         )
@@ -153,7 +159,7 @@ def test_a_body_in_chunks_gets_a_length() -> None:
 
 
 def test_a_request_that_is_tried_again_is_nudged_once() -> None:
-    with Wire() as wire:
+    with Wire(guard=ON) as wire:
         client = ask(wire, "chat", json_of("chat", loop(3)))
         first = sent(wire)[1]
         wire.server().dies()
@@ -166,7 +172,7 @@ def test_a_request_that_is_tried_again_is_nudged_once() -> None:
 
 
 def test_a_full_disk_costs_the_nudge_and_not_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    with Wire() as wire:
+    with Wire(guard=ON) as wire:
         body = json_of("chat", [human("x" * (2 << 20)), *loop(3)[1:]])
         client = wire.connect()
         data = post(PATHS["chat"], body)
@@ -177,7 +183,7 @@ def test_a_full_disk_costs_the_nudge_and_not_the_request(monkeypatch: pytest.Mon
 
         monkeypatch.setattr("tempfile.TemporaryFile", full)
         client.sends(data[-1:])
-        assert sent(wire)[1] == body
+        assert is_as(sent(wire)[1], body)
         assert counted(wire) == {}
         wire.server().says(OK)
 
@@ -194,7 +200,7 @@ def counted(wire: Wire) -> dict[tuple[str, str, str], float]:
 
 
 def test_it_is_counted_and_told() -> None:
-    with Wire() as wire:
+    with Wire(guard=ON) as wire:
         watcher = wire.connect()
         watcher.sends(b"GET /llmctl/events HTTP/1.1\r\nHost: x\r\n\r\n")
         ask(wire, "chat", json_of("chat", loop(5)))
@@ -231,7 +237,7 @@ def test_the_log_holds_no_content_unless_it_may(
 @pytest.mark.parametrize("mode", ["on", "log", "off"])
 def test_a_request_that_could_go_the_short_way_is_guarded_too(mode: str) -> None:
     head = b"X-Llmctl-Guard: " + mode.encode()
-    with Wire() as wire:
+    with Wire(guard=ON) as wire:
         client = wire.connect()
         bodies = [json_of("chat", loop(times)) for times in (2, 3, 2, 5)]
         for body in bodies:
@@ -245,7 +251,7 @@ def test_a_request_that_could_go_the_short_way_is_guarded_too(mode: str) -> None
         if mode == "on":
             assert [b"[llmctl guard" in body for body in got] == [False, True, False, True]
         else:
-            assert got == bodies
+            assert [is_as(one, body) for one, body in zip(got, bodies, strict=True)] == [True] * 4
         steps = {"on": (b"state", b"forbid"), "log": (b"none", b"none")}.get(mode)
         first = steps and b"tool; step=%b; repeats=3" % steps[0]
         second = steps and b"tool; step=%b; repeats=5" % steps[1]
