@@ -22,6 +22,7 @@ COMMANDS = {
     "off": "switch",
     "logs": "logs",
     "requests": "requests",
+    "guard": "guard",
     "list": "profiles",
     "show": "profiles",
     "render": "profiles",

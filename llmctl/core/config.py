@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from llmctl.core.document import Path, build
+from llmctl.core.guard.settings import GuardSettings, guard_complaints
 from llmctl.core.proxy_settings import ProxySettings, proxy_complaints
 from llmctl.core.size import MOST_BYTES, parse_size
 from llmctl.core.words import DEFAULT_GROUP, NAME, RESIDENT, profile_of
@@ -99,6 +100,15 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             examples=[{"listen": ["127.0.0.1:1234", "tailscale:1234"]}],
         ),
     ] = ProxySettings()
+    guard: Annotated[
+        GuardSettings,
+        Meta(
+            title="{mode: on, ...}",
+            description="How the proxy treats models that loop; a profile's own `guard` is "
+            "stronger, key by key.",
+            examples=[{"mode": "log"}],
+        ),
+    ] = GuardSettings()
     unit_dir: Annotated[
         str | None,
         Meta(
@@ -141,6 +151,8 @@ def _complaints(config: Config) -> Iterator[tuple[Path, str]]:
         yield from _device_complaints(name, device)
     for where, text in proxy_complaints(config.proxy, ports):
         yield ("proxy", *where), text
+    for where, text in guard_complaints(config.guard):
+        yield ("guard", *where), text
     paths = {"models_dir": config.models_dir, "unit_dir": config.unit_dir or "/"}
     for key, place in paths.items():
         if not _is_absolute(place):

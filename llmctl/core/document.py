@@ -8,7 +8,7 @@ turn `on` into True and `1:30` into 90, and keep the last of two equal keys.
 import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import msgspec
 
@@ -162,10 +162,27 @@ def _value(kind: Any, given: Any, path: Path, problems: list[tuple[Path, str]]) 
     except msgspec.ValidationError as error:
         message, _, tail = str(error).partition(" - at `")
         steps = _steps(tail)
-        wanted = "" if steps else expects(kind)
+        wanted = _wanted(kind, steps)
         found = show_value(_dig(given, steps))
         problems.append(_translate(message, (*path, *steps), wanted, found))
         return None
+
+
+def _wanted(kind: Any, steps: Path) -> str:
+    """What was expected where `steps` lead to within a value of this type: a key of a section."""
+    for step in steps:
+        sections = [one for one in _alternatives(kind) if issubclass(one, msgspec.Struct)]
+        field = fields_of(sections[0]).get(str(step)) if sections else None
+        if field is None:
+            return ""
+        kind = field.type
+    return expects(kind)
+
+
+def _alternatives(kind: Any) -> list[type]:
+    """The classes that a value of this type may be of."""
+    plain = kind.__origin__ if hasattr(kind, "__metadata__") else kind
+    return [one for one in (get_args(plain) or (plain,)) if isinstance(one, type)]
 
 
 def _item_type(kind: Any) -> Any:
@@ -206,7 +223,9 @@ def _in_words(types: str) -> str:
 
 def expects(kind: Any) -> str:
     """What a value of this annotated type is, in a person's words (the `title` of its Meta)."""
-    notes = [note for note in getattr(kind, "__metadata__", ()) if isinstance(note, msgspec.Meta)]
+    noted = (kind, *get_args(kind))  # of `X | UnsetType`, X has the notes
+    marks = [note for one in noted for note in getattr(one, "__metadata__", ())]
+    notes = [note for note in marks if isinstance(note, msgspec.Meta)]
     return next((note.title for note in notes if note.title), "")
 
 

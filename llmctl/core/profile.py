@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from llmctl.core.document import build
+from llmctl.core.guard.settings import GuardOverrides
 from llmctl.core.profile_parts import (
     MOST,
     MOST_SLOTS,
@@ -215,6 +216,15 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             examples=["30s"],
         ),
     ] = "30s"
+    guard: Annotated[
+        GuardOverrides,
+        Meta(
+            title="keys of config.yaml's `guard`",
+            description="How the proxy treats this model's loops; keys that are not given are "
+            "config.yaml's.",
+            examples=[{"exempt_tools": ["wait_*"]}],
+        ),
+    ] = GuardOverrides()
     env: Annotated[
         dict[str, str | int],
         Meta(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from llmctl.core.document import Path
+from llmctl.core.guard.settings import guard_complaints
 from llmctl.core.words import NAME
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def complaints(profile: "Profile") -> list[Complaint]:
         _group,
         _draft,
         _stop,
+        _guard,
         _text,
     )
     return [complaint for rule in rules for complaint in rule(profile)]
@@ -84,6 +86,11 @@ def _stop(profile: "Profile") -> Iterator[Complaint]:
     """A stop with an open stream ends at the next SSE ping, and 0s would mean for ever."""
     if not PING_INTERVAL_S < profile.stop_timeout_s <= LONGEST_STOP_S:
         yield ("stop_timeout",), f"expected 6s to 1h, got {profile.stop_timeout}"
+
+
+def _guard(profile: "Profile") -> Iterator[Complaint]:
+    for path, text in guard_complaints(profile.guard):
+        yield ("guard", *path), text
 
 
 def _text(profile: "Profile") -> Iterator[Complaint]:

@@ -34,7 +34,8 @@ async def serve(sockets: Sockets, clients: Sockets, handover: Handover) -> None:
     """Until SIGTERM or SIGINT. clients: connections of the process before."""
     loop = asyncio.get_running_loop()
     keeper = LocalKeeper()
-    proxy = Proxy(keeper, handover, log=RequestLog(keeper.request_log))
+    logs = RequestLog(keeper.request_log), RequestLog(keeper.guard_log)
+    proxy = Proxy(keeper, handover, log=logs[0], guard_log=logs[1])
     stopped = asyncio.Event()
 
     def stop() -> None:

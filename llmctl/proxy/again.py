@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from llmctl.proxy.asked import Asked, asked
 from llmctl.proxy.dialect import OTHER
+from llmctl.proxy.guard_request import is_usual
 from llmctl.proxy.head import forwarded_lines, length_line
+from llmctl.proxy.healing import on_the_way
 from llmctl.proxy.relay import Relay
 from llmctl.proxy.routing import Served
 from llmctl.proxy.spool import Spool
@@ -70,6 +72,9 @@ class Again:
         served = self._way(proxy, found) if isinstance(found, Asked) else None
         if served is None or not isinstance(found, Asked):
             return None
+        if found.tools and not is_usual(self._request, self.endpoint, body, served.guard):
+            return None
+        plan, asks = on_the_way(self._request, self.endpoint, body, served)
         turns, pool = board.turns(board.queue_of(served)), board.pool(served)
         if not turns.lets_ahead(served.name, proxy.now()):
             return None
@@ -77,10 +82,11 @@ class Again:
         if upstream is None:
             return None
         turns.goes_ahead(served.name)
-        head = self._lines + length_line(len(body))
-        upstream.write(head + body)
+        head = self._lines + length_line(len(asks))
+        upstream.write(head + asks)
         relay = proxy.relay(client, self._request, self)
-        relay.sent(found, served, head, Spool.of(body)).sent(pool, upstream)
+        sent = relay.sent(found, served, head, Spool.of(asks), Spool.of(body), plan)
+        sent.sent(pool, upstream)
         return relay
 
     def _body(self, data: bytes) -> bytes | None:

@@ -12,8 +12,11 @@ or to add goes through here.
 """
 
 from collections import deque
+from typing import TYPE_CHECKING
 
 from llmctl.proxy.dialect import COMMENT, Endpoint, Trouble, error_body, error_event
+from llmctl.proxy.guard.assemble import Assembler
+from llmctl.proxy.guard.plan import Plan
 from llmctl.proxy.head import (
     EVENTS,
     LAST_CHUNK,
@@ -22,9 +25,15 @@ from llmctl.proxy.head import (
     Request,
     answer_head,
     chunk,
+    passed_on,
 )
 from llmctl.proxy.sse import Events, told_by
 
+if TYPE_CHECKING:
+    from llmctl.proxy.guard.session import Session
+
+_OF_STREAM = {b"content-type", b"x-accel-buffering", b"cache-control"}
+_ENDED = Trouble(502, "stream_ended", "The server ended its answer before it was finished.")
 _MOST_ERROR = 64 << 10
 _MOST_LAST = 16 << 10
 """Bytes of each piece of a plain answer that are kept, for the record."""
@@ -45,12 +54,18 @@ class Answer:
         self.closes = not request.keep_alive
         self.status = 0
         self.outcome = ""
+        self.guard: Session | None = None
+        """Who looks at the events of a stream before the client gets them."""
+        self._assembler: Assembler | None = None
+        self.guarded: list[str] = []
+        """What the guard found and did before the head went out."""
         self.sent_bytes = 0
         self.last: deque[bytes] = deque(maxlen=4)
         """The last pieces of the answer, where the timings are."""
         self._events: Events | None = None
         self._waits_for_head = self._chunked = False
         self._error: list[bytes] | None = None
+        self._kept: list[tuple[bytes, bytes]] = []
 
     # Ours
 
@@ -117,6 +132,8 @@ class Answer:
 
     def _ours(self) -> list[tuple[bytes, bytes]]:
         found = [(b"X-Served-By", self.served_by.encode())] if self.served_by else []
+        if self.guarded:
+            found.append((b"X-Llmctl-Guard", ", ".join(self.guarded).encode()))
         found += self._extra
         if self.closes:
             found.append((b"Connection", b"close"))
@@ -159,6 +176,8 @@ class Answer:
             if head.status != 200 or not head.is_events:
                 self._error = []
             return b""
+        if self.guard is not None and self.guard.plan.assembles and head.is_events:
+            return self._assembling(self.guard.plan, head)
         self.is_begun, self.status = True, head.status
         if head.status == 101:
             upgrade = [(k, v) for k, v in head.headers if k.lower() == b"upgrade"]
@@ -170,6 +189,15 @@ class Answer:
         if head.length is None:
             return self._streaming_head(head.status, head.reason, lines=head.lines)
         return self._with([(b"Content-Length", b"%d" % head.length)], head)
+
+    def _assembling(self, plan: Plan, head: AnswerHead) -> bytes:
+        """The client wants no stream: what comes of one is put together, and goes out as a whole.
+        Until then nothing of the answer is there."""
+        self._assembler = Assembler(plan.endpoint, returns_tokens=plan.returns_tokens)
+        kept = passed_on(head.headers)
+        self._kept = [pair for pair in kept if pair[0].lower() not in _OF_STREAM]
+        self._follow_events()
+        return b""
 
     def _bodiless(self, head: AnswerHead) -> bytes:
         """The length that an answer to HEAD tells is that of the answer to GET."""
@@ -187,12 +215,38 @@ class Answer:
             return self._collected(data)
         if self._events is not None:
             data = self._events.feed(data)
+            if self.guard is not None and data:
+                data = self._guarded(self.guard.feed(data), data)
         elif data:
             self.last.append(data[-_MOST_LAST:])
         if data and self._chunked:  # as `_framed`: this is done for every token
             data = b"%x\r\n%b\r\n" % (len(data), data)
         self.sent_bytes += len(data)
         return data
+
+    def _guarded(self, out: bytes, data: bytes) -> bytes:
+        """What the guard lets pass of some events."""
+        if out is not data and self._events is not None:
+            self._events.sent_instead(out)
+        if self._assembler is not None:
+            self._assembler.feed(out)
+            return b""
+        return out
+
+    def more(self, data: bytes) -> bytes:
+        """Events of ours, after the server's."""
+        if not data or self.is_done or self._events is None:
+            return b""
+        self._events.last.append(data)
+        if self._assembler is not None:
+            self._assembler.feed(data)
+            return b""
+        return self._framed(data)
+
+    @property
+    def is_assembling(self) -> bool:
+        """Is a whole answer being put together from a stream?"""
+        return self._assembler is not None
 
     def _framed(self, data: bytes) -> bytes:
         sent = chunk(data) if self._chunked else data
@@ -213,15 +267,27 @@ class Answer:
             return b""
         if self._error is not None:
             return self.trouble(told_by(b"".join(self._error)))
+        if self._assembler is not None:
+            return self._assembled(self._assembler)
         events = self._events
         if events is not None and not (events.may_end or events.has_failed):
-            return self.trouble(Trouble(
-                502, "stream_ended", "The server ended its answer before it was finished.",
-            ))  # fmt: skip
+            return self.trouble(_ENDED)
         if events is not None and events.has_failed:
             self.outcome = "server_error"
         self.outcome = self.outcome or ("ok" if self.status < 400 else "refused")
         return self._finished(b"")
+
+    def _assembled(self, assembler: Assembler) -> bytes:
+        kind = (b"Content-Type", b"application/json; charset=utf-8")
+        if assembler.error is not None:
+            self.outcome = "server_error"
+            code = assembler.error.get("code")
+            status = code if isinstance(code, int) and 400 <= code < 600 else 500
+            return self.page(status, assembler.error_body(), [kind, *self._kept])
+        body = assembler.whole()
+        if body is None:
+            return self.trouble(_ENDED)
+        return self.page(200, body, [kind, *self._kept])
 
     def _finished(self, data: bytes) -> bytes:
         self.is_done = True

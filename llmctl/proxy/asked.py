@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from llmctl.proxy.dialect import OTHER, Endpoint, Trouble
+from llmctl.proxy.guard_mode import refused_mode
 from llmctl.proxy.head import Request
 
 _BOUNDARY = re.compile(rb'name="model"\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,200})\r\n')
@@ -13,23 +14,32 @@ MOST_FORM = 1 << 20
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """model: None where the body names none."""
+    """model: None where the body names none. tools: may the model call some?"""
 
     model: str | None = None
     stream: bool = False
+    tools: bool = False
+
+
+_NONE = msgspec.Raw(b"null")
 
 
 class _Body(msgspec.Struct):
     model: Any = None
     stream: Any = False
+    tools: msgspec.Raw = _NONE
+    functions: msgspec.Raw = _NONE
 
 
 _DECODER = msgspec.json.Decoder(_Body)
-"""Checks all of the JSON and builds nothing but two values (facts: 700 ns an event)."""
+"""Checks all of the JSON and builds nothing but few values (facts: 700 ns an event)."""
 
 
 def asked(request: Request, endpoint: Endpoint, body: Any) -> Asked | Trouble:
     """What is asked. body: all of it, bytes or a buffer."""
+    refused = refused_mode(request, endpoint)
+    if refused is not None:
+        return refused
     kind = (request.header(b"content-type") or b"").split(b";")[0].strip().lower()
     if kind == b"multipart/form-data":
         return _form(body)
@@ -57,7 +67,10 @@ def _json(endpoint: Endpoint, body: Any, method: bytes) -> Asked | Trouble:
         return Trouble(400, "invalid_json", f"The body is not what it should be: {error}.")
     if found.model is not None and not isinstance(found.model, str):
         return Trouble(400, "invalid_model", "`model` is not a text.")
-    return Asked(found.model or None, found.stream is True and method == b"POST")
+    tools = found.tools if found.tools is not _NONE else found.functions
+    return Asked(
+        found.model or None, found.stream is True and method == b"POST", tools is not _NONE
+    )  # fmt: skip
 
 
 def _form(body: Any) -> Asked:

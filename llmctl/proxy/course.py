@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from llmctl.proxy.answer import Answer
 from llmctl.proxy.asked import Asked
 from llmctl.proxy.delivery import NONE
-from llmctl.proxy.dialect import endpoint_of
+from llmctl.proxy.dialect import OTHER, endpoint_of
+from llmctl.proxy.guard_request import Guard
 from llmctl.proxy.head import Request
 from llmctl.proxy.record import Record
 from llmctl.proxy.routing import Served, strip_upstream
@@ -14,6 +15,7 @@ from llmctl.proxy.routing import Served, strip_upstream
 if TYPE_CHECKING:
     from llmctl.proxy.again import Again
     from llmctl.proxy.client import Client
+    from llmctl.proxy.healing import Healing
     from llmctl.proxy.keys import ApiKey
     from llmctl.proxy.server import Proxy
     from llmctl.proxy.spool import Spool
@@ -40,11 +42,12 @@ class Course:
         )  # fmt: skip
         if again is not None and again.key is not None:
             self.record.key = again.key.name
-        self.asked = Asked()
+        self.asked, self.guard = Asked(), Guard(proxy, self)
         self.key: ApiKey | None = again.key if again is not None else None
         self.served: Served | None = None
         self._body: Spool | None = None
         self._delivery = NONE
+        self._healing: Healing | None = None
         self.is_waiting = self.is_full = self.is_watching = self._counted = self._is_over = False
         self._tries = 0
         self._unsent = b""
@@ -55,6 +58,12 @@ class Course:
     def has_body(self) -> bool:
         """Does it have one?"""
         return self.request.has_body
+
+    @property
+    def ends_with_client(self) -> bool:
+        """Does a client that ends its side end the request too?"""
+        works = self.served is not None and self.endpoint is not OTHER
+        return not self._is_over and (works or self.is_watching)
 
     @property
     def model(self) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from llmctl.proxy.broadcast import Events
+from llmctl.proxy.guard_record import Finding, finding_entry
 from llmctl.proxy.metrics import Metrics
 from llmctl.proxy.record import MOST_NAME, Record, entry
 from llmctl.proxy.request_log import RequestLog
@@ -26,14 +27,15 @@ def utc(seconds: float) -> str:
 
 
 class Journal:
-    """Its three readers. now: the loop's clock; wall: seconds since 1970. log: None, where requests
-    are not to be written down."""
+    """Its three readers. now: the loop's clock; wall: seconds since 1970. log, guard_log: None,
+    where nothing is to be written down."""
 
     def __init__(
-        self, now: Callable[[], float], wall: Callable[[], float], log: RequestLog | None = None
-    ) -> None:
+        self, now: Callable[[], float], wall: Callable[[], float], log: RequestLog | None = None,
+        guard_log: RequestLog | None = None,
+    ) -> None:  # fmt: skip
         self._now, self._wall = now, wall
-        self.log = log
+        self.log, self.guard_log = log, guard_log
         self.events = Events()
         self.metrics = Metrics()
         self._states: dict[str, str] = {}
@@ -65,19 +67,33 @@ class Journal:
         if self.events:
             self._tell(ticket, "ended", **facts)
 
+    def found(self, ticket: int, record: Record, finding: Finding, *, is_logged: bool) -> None:
+        """The guard found something."""
+        self.metrics.found(record.served or "", finding)
+        if not (self.events or (is_logged and self.guard_log is not None)):
+            return
+        facts = finding_entry(finding, record, time=utc(self._wall()))
+        if is_logged and self.guard_log is not None:
+            self.guard_log.add(_ENCODER.encode(facts))
+        self.events.tell("guard", {"ticket": ticket, **facts})
+
     def _tell(self, ticket: int, state: str, **facts: Any) -> None:
         self.events.tell("request", {"ticket": ticket, "state": state, **facts})
 
     @property
     def wants_to_write(self) -> bool:
         """Are there lines for the log, and nobody at work on earlier ones?"""
-        return self.log is not None and self.log.has_lines and not self._writing.locked()
+        return any(log.has_lines for log in self._logs) and not self._writing.locked()
 
     async def write(self) -> None:
         """Write them."""
-        if self.log is not None:
-            async with self._writing:
-                await asyncio.to_thread(self.log.flush)
+        async with self._writing:
+            for log in self._logs:
+                await asyncio.to_thread(log.flush)
+
+    @property
+    def _logs(self) -> list[RequestLog]:
+        return [log for log in (self.log, self.guard_log) if log is not None]
 
     # Models
 

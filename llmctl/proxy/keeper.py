@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from llmctl.core.guard.settings import merged
 from llmctl.core.progress import Event, Report, Waiting
 from llmctl.core.proxy_settings import ProxySettings
 from llmctl.core.state import State
@@ -81,6 +82,11 @@ class LocalKeeper:
     def request_log(self) -> str:
         """The path of the request log."""
         return Store(LocalHost()).request_log
+
+    @property
+    def guard_log(self) -> str:
+        """The path of the guard's log."""
+        return Store(LocalHost()).guard_log
 
     def look(self) -> Seen:
         """See Keeper."""
@@ -175,6 +181,7 @@ def _served(box: Box, name: str, instance: Instance | None) -> Served:
         port=(instance and instance.port) or box.port(profile), aliases=profile.aliases,
         state=instance.state if instance else State.STOPPED, pid=instance.pid if instance else 0,
         ctx=ctx, vision=profile.mmproj is not None, key=box.api_key(profile),
+        guard=merged(box.store.config.guard, profile.guard),
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 
+from llmctl.proxy.guard_record import Finding
 from llmctl.proxy.record import Record
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
@@ -24,12 +25,16 @@ _HELP = {
     "llmctl_switches_total": "Switches that the proxy made.",
     "llmctl_switch_seconds": "How long switches took until the model answered.",
     "llmctl_restarts_total": "Servers that did not get on and were restarted.",
+    "llmctl_guard_findings_total": "Loops and spent budgets that the guard found.",
+    "llmctl_guard_held_characters_total": "Characters that clients did not get.",
+    "llmctl_guard_saved_tokens_total": "Tokens that answers might still have had, at most.",
     "llmctl_requests_in_flight": "Requests that a model works on.",
     "llmctl_requests_waiting": "Requests that wait for a model.",
     "llmctl_model_ready": "1 where the model answers.",
     "llmctl_connections": "Open connections of clients.",
     "llmctl_watchers": "Clients that read /llmctl/events.",
     "llmctl_log_dropped_total": "Lines of the request log that could not be written.",
+    "llmctl_guard_log_dropped_total": "Lines of the guard's log that could not be written.",
     "llmctl_info": "The version that runs.",
 }
 
@@ -71,6 +76,9 @@ class Metrics:
         self._drafts: defaultdict[Labels, float] = defaultdict(float)
         self._switches: defaultdict[Labels, float] = defaultdict(float)
         self._restarts: defaultdict[Labels, float] = defaultdict(float)
+        self._findings: defaultdict[Labels, float] = defaultdict(float)
+        self._held: defaultdict[Labels, float] = defaultdict(float)
+        self._saved: defaultdict[Labels, float] = defaultdict(float)
         self._histograms = {
             name: Histogram() for name in _HELP if name.endswith("_seconds")
         }  # fmt: skip
@@ -109,12 +117,24 @@ class Metrics:
         """A server is restarted: hung or stalled."""
         self._restarts[("model", model), ("why", why)] += 1
 
+    def found(self, model: str, finding: Finding) -> None:
+        """The guard found something. Its labels are words of ours, and names of profiles."""
+        of = ("model", model)
+        what = ("kind", finding.kind), ("step", finding.step), ("outcome", finding.outcome)
+        self._findings[of, *what] += 1
+        for counts, number in ((self._held, finding.held), (self._saved, finding.saved)):
+            if number:
+                counts[(of,)] += number
+
     def text(self, gauges: Mapping[str, Samples], models: Collection[str] | None = None) -> bytes:
         """The page. gauges: what is true now, by name. models: those of which it may tell."""
         totals = {
             "llmctl_requests_total": self._requests, "llmctl_tokens_total": self._tokens,
             "llmctl_draft_tokens_total": self._drafts, "llmctl_switches_total": self._switches,
             "llmctl_restarts_total": self._restarts,
+            "llmctl_guard_findings_total": self._findings,
+            "llmctl_guard_held_characters_total": self._held,
+            "llmctl_guard_saved_tokens_total": self._saved,
         }  # fmt: skip
         lines: list[str] = []
         for name, text in _HELP.items():

@@ -155,13 +155,19 @@ def _gauges(proxy: "Proxy") -> dict[str, "Samples"]:
         for one in turns.waiting.values():
             waiting[one.model] = waiting.get(one.model, 0) + 1
     ready = {name: int(state == State.READY.value) for name, state in states(proxy).items()}
-    log = proxy.journal.log
+    dropped: dict[str, Samples] = {
+        name: {(): log.dropped if log is not None else 0}
+        for name, log in (
+            ("llmctl_log_dropped_total", proxy.journal.log),
+            ("llmctl_guard_log_dropped_total", proxy.journal.guard_log),
+        )
+    }
     return {
         "llmctl_requests_in_flight": _by_model(in_flight),
         "llmctl_requests_waiting": _by_model(waiting), "llmctl_model_ready": _by_model(ready),
         "llmctl_connections": {(): len(proxy.clients)},
         "llmctl_watchers": {(): len(proxy.journal.events)},
-        "llmctl_log_dropped_total": {(): log.dropped if log is not None else 0},
+        **dropped,
         "llmctl_info": {(("version", __version__),): 1},
     }  # fmt: skip
 

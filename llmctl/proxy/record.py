@@ -70,7 +70,7 @@ class Record(msgspec.Struct):
         if self.endpoint == "count_tokens":
             return  # it counts what nobody has read
         text = tail if tail.startswith(self.opening) else self.opening + tail
-        if (counts := _OUT.findall(text)) and self.outcome == "ok":
+        if (counts := _OUT.findall(text)) and self.outcome in {"ok", "stopped"}:
             self.tokens_out = int(counts[-1])
         if counts := _IN.findall(text):
             cached = _CACHED.findall(text)

@@ -6,7 +6,9 @@ from llmctl.proxy.asked import Asked
 from llmctl.proxy.course import Course
 from llmctl.proxy.delivery import NONE, Delivery
 from llmctl.proxy.dialect import OTHER, Trouble
+from llmctl.proxy.guard.plan import Plan
 from llmctl.proxy.head import AnswerHead, Headers, forwarded
+from llmctl.proxy.healing import Healing
 from llmctl.proxy.intake import announced, taken
 from llmctl.proxy.routing import Served
 from llmctl.proxy.spool import Spool
@@ -60,12 +62,16 @@ class Relay(Course):
         self._wants(found)
         self._route()
 
-    def sent(self, found: Asked, served: Served, head: bytes, body: Spool) -> Delivery:
+    def sent(
+        self, found: Asked, served: Served, head: bytes, asks: Spool, body: Spool, plan: Plan | None
+    ) -> Delivery:
         """It has gone the short way (see Again): what the long one would have left behind."""
         self._wants(found)
         self._goes_to(served)
         self._counts(self.record.began)
-        self._body, self._delivery = body, Delivery(self, head, body)
+        if plan is not None:
+            self._guarded_by(Healing(self, plan, body, self._proxy))
+        self._body, self._delivery = body, Delivery(self, head, asks)
         return self._delivery
 
     def _route(self) -> None:
@@ -74,16 +80,11 @@ class Relay(Course):
             self.refuse(where)
             return
         self._goes_to(where)
+        self._body = self.guard.body(self.request, self._body)
         self.is_waiting = True
         self._proxy.board.arrive(self, where, since=self._waits_since)
         if self.is_waiting and not self._is_over:
             self._send(self.answer.comment())  # a sign of life
-
-    @property
-    def ends_with_client(self) -> bool:
-        """Does a client that ends its side end the request too?"""
-        works = self.served is not None and self.endpoint is not OTHER
-        return not self._is_over and (works or self.is_watching)
 
     def client_gone(self) -> None:
         """Nobody is there to read it: whatever is under way for it ends."""
@@ -112,17 +113,46 @@ class Relay(Course):
         assert self.served is not None  # noqa: S101  # it was routed
         self.is_waiting = False
         self._counts(self._proxy.now())
+        healing = Healing.of(self, self.request, self._body, self._proxy)
+        self._guarded_by(healing)
+        self._deliver(healing.sent if healing is not None else self._body, self.served)
+
+    def _guarded_by(self, healing: Healing | None) -> None:
+        if self._healing is not None:
+            self._healing.close()
+        self._healing = healing
+        self.answer.guard = healing.session if healing is not None else None
+
+    def _deliver(self, body: Spool | None, served: Served) -> None:
+        head = forwarded(
+            self.request, target=self.request.target(self.path), port=served.port,
+            length=body.nbytes if body is not None else None, key=served.key,
+        )  # fmt: skip
         self._delivery = Delivery(
-            self, self._head(self.served), self._body, is_head=self.request.method == b"HEAD",
+            self, head, body, is_head=self.request.method == b"HEAD",
             may_switch=self.request.wants_websocket,
         )  # fmt: skip
-        self._delivery.begin(self._proxy.board.pool(self.served))
+        if self.is_full:
+            self._delivery.pause()
+        self._delivery.begin(self._proxy.board.pool(served))
 
-    def _head(self, served: Served) -> bytes:
-        return forwarded(
-            self.request, target=self.request.target(self.path), port=served.port,
-            length=self._body.nbytes if self._body is not None else None, key=served.key,
-        )  # fmt: skip
+    # The guard (see Guarded)
+
+    def pass_on(self, data: bytes) -> None:
+        """See Guarded."""
+        self._send(self.answer.more(data))
+
+    def ask_again(self, body: Spool) -> None:
+        """See Guarded. It is still the one request that the model works on."""
+        self._drop_delivery()
+        if self.served is not None:
+            self._deliver(body, self.served)
+
+    def stop(self) -> None:
+        """See Guarded."""
+        self._drop_delivery()
+        self.answer.outcome = "stopped"
+        self.end()
 
     def refuse(self, trouble: Trouble) -> None:
         """It will not be served, or not to its end."""
@@ -153,6 +183,8 @@ class Relay(Course):
 
     def look(self, now: float) -> None:
         """Once a second. What was sent since the last look counts as sent now."""
+        if self._healing is not None:
+            self._healing.look()
         if self._has_heard:
             self._heard_at, self._has_heard = now, False
         elif now - self._heard_at >= COMMENT_AFTER_S:
@@ -162,6 +194,9 @@ class Relay(Course):
 
     def head(self, head: AnswerHead) -> None:
         """The server's head; it goes out with what follows at once."""
+        if self._healing is not None and self._healing.is_again:
+            self._healing.head(head)
+            return
         if head.status == 503 and not self.answer.has_answer and self._tries < MOST_TRIES:
             self.nothing_came(f"{self.model} is loading")
             return
@@ -173,12 +208,15 @@ class Relay(Course):
     def data(self, data: bytes) -> None:
         """More of its body."""
         sent = self.answer.body(data)
-        is_first = self.record.first is None and bool(sent)
+        is_first = self.record.first is None and bool(sent or self.answer.is_assembling)
         if self._unsent:
             sent, self._unsent = self._unsent + sent, b""
         self._send(sent)
         if is_first:
             self.record.saw(data, self._proxy.now())
+        healing = self._healing
+        if healing is not None and (healing.is_limited or healing.session.wants is not None):
+            healing.heard()
 
     def raw(self, data: bytes) -> None:
         """After a 101."""
@@ -196,20 +234,24 @@ class Relay(Course):
     def end(self) -> None:
         """The server's answer is whole."""
         self._delivery = NONE
+        if self._healing is not None:
+            self._healing.tell("healed")
         self._send(self.answer.end())
         self._over()
 
     def lost(self, why: str) -> None:
         """The server went away. Before its answer began, the request waits for it once more."""
         if self.answer.has_answer:
-            self.refuse(Trouble(
-                502, "upstream_died", f"{self.model} went away in the midst of its answer: {why}.",
-            ))  # fmt: skip
+            told = f"{self.model} went away in the midst of its answer: {why}."
+            self.refuse(Trouble(502, "upstream_died", told))
         else:
             self.nothing_came(f"{self.model} went away: {why}")
 
     def nothing_came(self, why: str) -> None:
         """No byte of an answer: generating has no effects, so it can be asked for again."""
+        if self.answer.has_answer:  # this was a further attempt at one
+            self.lost(why)
+            return
         self._drop_delivery()
         self._uncount()
         if self._is_over or self.served is None:
@@ -245,6 +287,8 @@ class Relay(Course):
             self.is_waiting = False
             self._proxy.board.leave(self, self.served)
         self._uncount()
+        if self._healing is not None:
+            self._healing.close()
         if self._body is not None:
             self._body.close()
         self.record.finish(self._proxy.now(), self.answer)

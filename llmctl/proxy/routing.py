@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from llmctl.core.guard.settings import GuardSettings
 from llmctl.core.state import State
 from llmctl.proxy.dialect import Trouble
 
@@ -13,7 +14,7 @@ UPSTREAM = b"/upstream/"
 class Served(msgspec.Struct, frozen=True, kw_only=True):
     """One profile as the proxy serves it. group: None is a resident. port: of its first instance.
     pid: of its process, 0 for none. key: of its server. ctx: tokens, None where it is not known
-    yet."""
+    yet. guard: config.yaml's and its profile's settings."""
 
     name: str
     group: str | None
@@ -24,6 +25,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     ctx: int | None = None
     vision: bool = False
     key: str | None = None
+    guard: GuardSettings = GuardSettings()
 
 
 class Table(msgspec.Struct, frozen=True):

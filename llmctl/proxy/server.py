@@ -44,9 +44,10 @@ class Proxy:
     def __init__(
         self, keeper: Keeper, handover: Handover | None = None, *,
         now: Callable[[], float] | None = None, log: RequestLog | None = None,
+        guard_log: RequestLog | None = None,
     ) -> None:  # fmt: skip
         self.now = now or time.monotonic  # the loop's clock, without its call
-        self.journal = Journal(self.now, time.time, log)  # noqa: TID251  # when it was, for people
+        self.journal = Journal(self.now, time.time, log, guard_log)  # noqa: TID251  # when it was, for people
         self.clients: set[Client] = set()
         self.relays: dict[int, Relay] = {}
         self.board = Switchboard(keeper, self.relays, self.now, self.journal)

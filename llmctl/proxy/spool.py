@@ -83,6 +83,34 @@ class Spool:
         self._pieces = []
 
 
+class Amended(Spool):
+    """Another one's bytes with another end: `cut` bytes fewer, and `end` in their place. The other
+    is closed by who made it."""
+
+    def __init__(self, spool: Spool, cut: int, end: bytes) -> None:
+        super().__init__()
+        self._spool, self._end = spool, end
+        self._kept = spool.nbytes - cut
+        self.nbytes = self._kept + len(end)
+
+    def whole(self) -> bytes:
+        """See Spool; this one is not meant to be large."""
+        return b"".join(self.pieces())
+
+    def pieces(self) -> Iterator[bytes]:
+        """See Spool. The end goes with the last piece, so that what is short stays one."""
+        left, before = self._kept, b""
+        for piece in self._spool.pieces():
+            if before:
+                yield before
+            before = piece[:left]
+            left -= len(before)
+        yield before + self._end
+
+    def close(self) -> None:
+        """See Spool."""
+
+
 def _write(file: IO[bytes], data: bytes) -> None:
     """All of it: a disk that fills up takes part of a write without a word."""
     rest = memoryview(data)

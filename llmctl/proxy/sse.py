@@ -48,6 +48,13 @@ class Events:
         self.last.append(data)
         return data
 
+    def sent_instead(self, data: bytes) -> None:
+        """What went out of the events that were last given."""
+        if self.last:
+            self.last.pop()
+        if data:
+            self.last.append(data)
+
     def _whole(self, data: bytes) -> bytes:
         data = self._held + data
         end = data.rfind(b"\n\n") + 2

@@ -45,6 +45,11 @@ class Places:
         return f"{self.state_dir}/requests.jsonl"
 
     @property
+    def guard_log(self) -> str:
+        """What the proxy's guard notes down; older ones end in .1 and .2."""
+        return f"{self.state_dir}/guard.jsonl"
+
+    @property
     def server_key(self) -> str:
         """The file with the key that the models' servers want, where clients need keys."""
         return self.state_dir.removesuffix("/llmctl") + SERVER_KEY

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,10 +19,10 @@ STILL_PROXY = Path(__file__).with_name("still_proxy.py")
 class Process:
     """A proxy before one server. port: its own."""
 
-    def __init__(self, upstream: int) -> None:
-        self._popen = subprocess.Popen(
-            [sys.executable, str(STILL_PROXY), str(upstream)], stdout=subprocess.PIPE, text=True
-        )
+    def __init__(self, upstream: int, **guard: Any) -> None:
+        argv = [sys.executable, str(STILL_PROXY), str(upstream)]
+        argv += [json.dumps(guard)] if guard else []
+        self._popen = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
         assert self._popen.stdout is not None
         self.port = int(self._popen.stdout.readline())
         self.pid = self._popen.pid
@@ -59,8 +60,9 @@ class Process:
 
 
 @contextlib.contextmanager
-def proxy_process(upstream: int) -> Iterator[Process]:
-    made = Process(upstream)
+def proxy_process(upstream: int, **guard: Any) -> Iterator[Process]:
+    """guard: its settings; none: it is off."""
+    made = Process(upstream, **guard)
     try:
         yield made
     finally:

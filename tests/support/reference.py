@@ -16,6 +16,7 @@ import msgspec
 from support import logs, oracle
 
 from llmctl.core.config import Config
+from llmctl.core.guard.settings import GuardSettings
 from llmctl.core.memory.traits import TRAITS
 from llmctl.core.profile import Profile
 from llmctl.core.proxy_settings import ProxySettings
@@ -103,6 +104,7 @@ BLOCKS: dict[str, tuple[str, Callable[[], str]]] = {
     "profile": ("reference/profile.md", lambda: table(Profile)),
     "config": ("reference/config.md", lambda: table(Config)),
     "proxy": ("reference/config.md", lambda: table(ProxySettings)),
+    "guard": ("reference/config.md", lambda: table(GuardSettings)),
     "guesses": ("concepts/memory.md", guesses),
     "errors": ("concepts/memory.md", oracle.table),
     "logs": ("concepts/memory.md", logs.table),

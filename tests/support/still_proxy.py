@@ -1,4 +1,5 @@
-"""python still_proxy.py PORT: the proxy as a process of its own, before one server on that port.
+"""python still_proxy.py PORT [SETTINGS]: the proxy as a process of its own, before one server on
+that port. SETTINGS: those of its guard, as JSON; without them it is off.
 
 Says its own port on stdout, and then serves until it is killed.
 """
@@ -13,15 +14,18 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]
 
 
-async def serve(port: int) -> None:
+async def serve(port: int, guard: str) -> None:
+    import msgspec
     from support.wire import StillKeeper
 
+    from llmctl.core.guard.settings import GuardSettings
     from llmctl.core.proxy_settings import ProxySettings
     from llmctl.proxy.client import Client
     from llmctl.proxy.server import Proxy
     from llmctl.proxy.tasks import spawn
 
-    proxy = Proxy(StillKeeper(settings=ProxySettings(), port=port))
+    settings = msgspec.json.decode(guard, type=GuardSettings)
+    proxy = Proxy(StillKeeper(settings=ProxySettings(), port=port, guard=settings))
     await proxy.board.look()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Client(proxy), "127.0.0.1", 0, backlog=4096)
@@ -35,4 +39,4 @@ async def serve(port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1])))
+    asyncio.run(serve(int(sys.argv[1]), sys.argv[2] if sys.argv[2:] else '{"mode": "off"}'))

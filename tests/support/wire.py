@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import h11
 
+from llmctl.core.guard.settings import GuardSettings
 from llmctl.core.proxy_settings import ProxySettings
 from llmctl.core.state import State
 from llmctl.proxy.client import Client
@@ -182,19 +183,28 @@ class MemoryPool:
         self.idle = []
 
 
-def served(name: str = "coder", port: int = 12340) -> Served:
-    return Served(name=name, group="gpu", port=port, state=State.READY, pid=1)
+def served(
+    name: str = "coder", port: int = 12340, guard: GuardSettings | None = None
+) -> Served:  # fmt: skip
+    """Its guard is off, unless a test is about it: bytes pass as they come."""
+    guard = guard or GuardSettings(mode="off")
+    return Served(name=name, group="gpu", port=port, state=State.READY, pid=1, guard=guard)
 
 
 class StillKeeper:
     """A box on which one model is ready, for ever."""
 
-    def __init__(self, *, settings: ProxySettings | None = None, port: int = 12340) -> None:
+    def __init__(
+        self, *, settings: ProxySettings | None = None, port: int = 12340,
+        guard: GuardSettings | None = None,
+    ) -> None:  # fmt: skip
         self.settings = settings or ProxySettings()
-        self.port = port
+        self.port, self.guard = port, guard
 
     def look(self) -> Seen:
-        return Seen((served(port=self.port),), {"gpu": "coder"}, {}, self.settings)
+        return Seen(
+            (served(port=self.port, guard=self.guard),), {"gpu": "coder"}, {}, self.settings
+        )
 
     def switch(self, name: str, *, timeout: float, progress: Progress) -> None:
         raise AssertionError(f"nobody switches to {name} here: {timeout}, {progress}")
@@ -206,9 +216,9 @@ class StillKeeper:
 class Wire:
     """A proxy with one model that is ready, whatever it does, and everything in memory."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, guard: GuardSettings | None = None, **settings: Any) -> None:
         self._runner = asyncio.Runner()
-        self.keeper = StillKeeper(settings=ProxySettings(**settings))
+        self.keeper = StillKeeper(settings=ProxySettings(**settings), guard=guard)
         self.pool = MemoryPool()
         self._clients: list[MemoryTransport] = []
 

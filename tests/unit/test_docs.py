@@ -20,16 +20,20 @@ from llmctl.cli.app import COMMANDS, app
 from llmctl.cli.overview import facts
 from llmctl.core.config import Config, parse_config
 from llmctl.core.document import parse_yaml
+from llmctl.core.guard.settings import GuardSettings
 from llmctl.core.profile import Profile, parse_profile
 from llmctl.core.proxy_settings import ProxySettings
 from llmctl.core.state import State
 from llmctl.engine.proxy_view import ProxyView
 from llmctl.engine.status import overview
+from llmctl.proxy.guard_record import Finding, finding_entry
 from llmctl.proxy.record import Record, entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    import msgspec
 
 ROOT_COMMAND: Any = typer.main.get_command(app)
 
@@ -107,13 +111,21 @@ def test_a_key_of_the_configuration_is_in_the_reference(key: str) -> None:
     assert f"`{key}`" in page("config.md")
 
 
-@pytest.mark.parametrize("field", keys(ProxySettings), ids=lambda field: field.name)
-def test_the_examples_of_the_proxys_section_are_valid(field: Any) -> None:
-    row = next(row for row in block("proxy").splitlines() if row.startswith(f"| `{field.name}` "))
-    examples = re.findall(rf"`({field.name}: .*?)`", row)
+SECTIONS: list[tuple[str, type[msgspec.Struct]]] = [
+    ("proxy", ProxySettings),
+    ("guard", GuardSettings),
+]
+
+
+@pytest.mark.parametrize(
+    ("section", "key"), [(name, field.name) for name, kind in SECTIONS for field in keys(kind)]
+)
+def test_the_examples_of_a_section_are_valid(section: str, key: str) -> None:
+    row = next(row for row in block(section).splitlines() if row.startswith(f"| `{key}` "))
+    examples = re.findall(rf"`({key}: .*?)`", row)
     assert examples
     for example in examples:
-        parse_config(parse_yaml(f"proxy:\n  {example}\n", file="docs"), file="docs")
+        parse_config(parse_yaml(f"{section}:\n  {example}\n", file="docs"), file="docs")
 
 
 @pytest.mark.parametrize("name", BLOCKS)
@@ -158,6 +170,8 @@ def answers(llmctl: CommandLine) -> Iterator[Any]:
     proxy = ProxyView(state=State.READY, url="http://127.0.0.1:1234")
     yield facts(overview(world.box), proxy=proxy)
     yield entry(Record(0.0, "other", b"/tokenize", "127.0.0.1"), time="")
+    found = Finding(kind="tool", step="forbid", outcome="nudged")
+    yield finding_entry(found, Record(0.0, "chat", b"/", "127.0.0.1"), time="")
     shown = llmctl("show", "coder", "--json").json
     yield {key: value for key, value in shown.items() if key != "values"}
     yield [dict.fromkeys(one) for one in shown["values"].values()]

@@ -115,3 +115,26 @@ def test_a_broken_profile_stays_in_its_group(home: CommandLine) -> None:
 def test_where_to_listen_is_told(home: CommandLine) -> None:
     configure(home, "proxy: {listen: ['127.0.0.1:4444', '::1']}\n")
     assert [str(one) for one in LocalKeeper().addresses()] == ["127.0.0.1:4444", "[::1]:1234"]
+
+
+def modes(keeper: LocalKeeper) -> dict[str, str]:
+    return {one.name: one.guard.mode for one in keeper.look().served}
+
+
+def test_the_guard_is_the_boxes_but_for_what_a_profile_says(home: CommandLine) -> None:
+    keeper = LocalKeeper()
+    assert modes(keeper) == {"a": "on", "b": "on"}
+    configure(home, "guard: {mode: log, retries: 1}\n")
+    home.profile("b", "guard: {mode: 'off'}\n")
+    assert modes(keeper) == {"a": "log", "b": "off"}
+    assert {one.guard.retries for one in keeper.look().served} == {1}
+
+
+def test_a_guard_that_is_broken_stays_as_it_was(home: CommandLine) -> None:
+    keeper = LocalKeeper()
+    configure(home, "guard: {mode: log}\n")
+    home.profile("b", "guard: {mode: 'off'}\n")
+    assert modes(keeper) == {"a": "log", "b": "off"}
+    configure(home, "guard: {mode: maybe}\n")
+    home.profile("b", "guard: {mode: maybe}\n")
+    assert modes(keeper) == {"a": "log", "b": "off"}

@@ -8,6 +8,7 @@ import pytest
 from support.prometheus import Family, parse
 from support.reference import DOCS
 
+from llmctl.proxy.guard_record import Finding
 from llmctl.proxy.metrics import SECONDS, Metrics
 from llmctl.proxy.record import Record
 
@@ -129,3 +130,18 @@ def test_numbers_stay_exact() -> None:
     metrics = Metrics()
     metrics.ended(record(tokens_in=123_456_789))
     assert b'direction="in"} 123456789\n' in metrics.text({})
+
+
+def test_what_the_guard_found_is_counted() -> None:
+    metrics = Metrics()
+    for held, saved in ((0, 0), (120, 700), (80, 0)):
+        metrics.found("coder", Finding(
+            kind="exact", step="retry", outcome="healed", held=held, saved=saved,
+        ))  # fmt: skip
+    found = page(metrics)
+    name = "llmctl_guard_findings_total"
+    labels = {"model": "coder", "kind": "exact", "step": "retry", "outcome": "healed"}
+    assert value(found[name], name, **labels) == 3
+    for what, count in (("held_characters", 200), ("saved_tokens", 700)):
+        name = f"llmctl_guard_{what}_total"
+        assert value(found[name], name, model="coder") == count

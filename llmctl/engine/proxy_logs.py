@@ -1,4 +1,4 @@
-"""The proxy's request log, read: the last entries, and those to come."""
+"""The proxy's logs, of requests and of its guard, read: the last entries, and those to come."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,19 +13,22 @@ OLDEST = 2
 _PIECE = 256 << 10
 
 
-def last_requests(box: Box, *, lines: int) -> list[dict[str, Any]]:
-    """The last entries, oldest first; from the older files too, where the newest has too few."""
-    newest = _tail(box, box.store.request_log, lines)
-    return _older(box, lines - len(newest)) + newest
+def last_entries(box: Box, log: str, *, lines: int) -> list[dict[str, Any]]:
+    """The last entries, oldest first; from the older files too, where the newest has too few.
+
+    log: its path, that of the newest file.
+    """
+    newest = _tail(box, log, lines)
+    return _older(box, log, lines - len(newest)) + newest
 
 
-def _older(box: Box, lines: int) -> list[dict[str, Any]]:
+def _older(box: Box, log: str, lines: int) -> list[dict[str, Any]]:
     """The last entries of the older files."""
     found: list[dict[str, Any]] = []
     for number in range(1, OLDEST + 1):
         if len(found) >= lines:
             break
-        found = _tail(box, f"{box.store.request_log}.{number}", lines - len(found)) + found
+        found = _tail(box, f"{log}.{number}", lines - len(found)) + found
     return found
 
 
@@ -57,14 +60,13 @@ def parsed(line: bytes | str) -> dict[str, Any] | None:
     return one if isinstance(one, dict) else None
 
 
-def follow_requests(box: Box, *, lines: int) -> Iterator[dict[str, Any]]:
+def follow_entries(box: Box, log: str, *, lines: int) -> Iterator[dict[str, Any]]:
     """The last entries, from the older files too, and those to come; a file that is moved away is
     left for its successor, of which tail would tell on the screen, as of one that is not there
     yet."""
-    path = box.store.request_log
-    yield from _older(box, lines - len(_tail(box, path, lines)))
+    yield from _older(box, log, lines - len(_tail(box, log, lines)))
     argv = ("sh", "-c", 'exec tail --follow=name --retry --quiet "$@" 2>/dev/null', "tail",
-            f"--lines={lines}", "--", path)  # fmt: skip
+            f"--lines={lines}", "--", log)  # fmt: skip
     for line in box.host.lines(argv):
         if (one := parsed(line)) is not None:
             yield one

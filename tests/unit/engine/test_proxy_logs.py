@@ -1,4 +1,4 @@
-"""engine/requests.py: the request log, read from its end."""
+"""engine/proxy_logs.py: the proxy's logs, read from their end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from support.fakes import HOME, Output
 from support.world import World
 
-from llmctl.engine.requests import follow_requests, last_requests
+from llmctl.engine.proxy_logs import follow_entries, last_entries
 
 PATH = f"{HOME}/.local/state/llmctl/requests.jsonl"
 
@@ -25,7 +25,7 @@ def world(**files: str) -> World:
 
 
 def numbers(made: World, count: int) -> list[int]:
-    return [one["n"] for one in last_requests(made.box, lines=count)]
+    return [one["n"] for one in last_entries(made.box, made.box.store.request_log, lines=count)]
 
 
 @pytest.mark.parametrize("pad", [0, 5000])
@@ -52,7 +52,7 @@ def test_what_is_no_entry_is_left_out(torn: str) -> None:
 def test_those_to_come_are_followed_by_name() -> None:
     made = World()
     made.host.install("/usr/bin/sh", lambda _: Output(stdout=f"{lines(range(2))}torn\n"))
-    assert [one["n"] for one in follow_requests(made.box, lines=7)] == [0, 1]
+    assert [one["n"] for one in follow_entries(made.box, PATH, lines=7)] == [0, 1]
     (argv,) = made.host.called("sh")
     assert {"--lines=7", PATH} <= set(argv)
 
@@ -61,5 +61,5 @@ def test_those_to_come_are_followed_by_name() -> None:
 def test_who_follows_sees_the_older_files_first(count: int, older: list[int]) -> None:
     made = world(newest=lines(range(8, 10)), _1=lines(range(4, 8)), _2=lines(range(4)))
     made.host.install("/usr/bin/sh", lambda _: Output(stdout=lines(range(8, 11))))
-    told = [one["n"] for one in follow_requests(made.box, lines=count)]
+    told = [one["n"] for one in follow_entries(made.box, PATH, lines=count)]
     assert told == [*older, 8, 9, 10]

@@ -1,0 +1,32 @@
+"""What the guard's detectors are asked about, and what they say."""
+
+import enum
+from typing import Literal
+
+import msgspec
+
+
+class Channel(enum.Enum):
+    """Where a text stands: each choice of an answer has one stream of text per channel."""
+
+    REASONING = "reasoning"
+    CONTENT = "content"
+    TOOL = "tool"
+    """The arguments of tool calls."""
+
+
+class Loop(msgspec.Struct, frozen=True):
+    """A loop that is certain. Offsets and lengths are in bytes of UTF-8, from the start of the
+    channel's text: its first copy begins at `start`, each is `block` long (of copies that differ:
+    the mean), and `span` bytes of it had come when it became certain. kind: copies that are equal,
+    copies that differ a little (a counter, a word), or a text that never ends."""
+
+    kind: Literal["exact", "drift", "endless"]
+    start: int
+    block: int
+    span: int
+
+    @property
+    def copies(self) -> float:
+        """How many copies had come."""
+        return self.span / self.block

@@ -1,0 +1,300 @@
+"""The guard of one answer, from its first event to its last.
+
+Each event is read, and each text in it goes to a detector. While one has doubts, the event and all
+after it are held back; they go out unchanged as soon as the text has moved on. Once a detector is
+certain, the mildest step that is left is taken: the reasoning is ended; the answer is cut and asked
+for again; it is stopped, and says so.
+"""
+
+from collections.abc import Iterable
+
+from llmctl.core.guard.verdict import Channel, Loop
+from llmctl.proxy.guard.event import Event, parsed, split
+from llmctl.proxy.guard.hold import Hold, Marks
+from llmctl.proxy.guard.plan import Plan
+from llmctl.proxy.guard.replay import Said, replayed
+from llmctl.proxy.guard.shape import SPECIAL, learned, unescaped
+from llmctl.proxy.guard.splice import Splice
+from llmctl.proxy.guard.splice_messages import MessagesSplice
+from llmctl.proxy.guard.splice_openai import OpenAISplice
+from llmctl.proxy.guard.splice_responses import ResponsesSplice
+from llmctl.proxy.guard.steps import Found, Step
+from llmctl.proxy.guard.tally import Tally
+from llmctl.proxy.guard.texts import MOST_KEPT, Makes, Text, Texts
+
+_NO_SHAPE = b"\0"
+"""No event begins with it."""
+MOST_DROPPED = 512
+"""Pieces of reasoning that may still come after the server was told to end it; at 50 tokens/s that
+is ten seconds."""
+
+
+class Session:
+    """One answer. wants: the step that the relay is to take, until it takes it. findings: all
+    loops. is_over: it was stopped."""
+
+    def __init__(self, plan: Plan, detector: Makes) -> None:
+        self.plan = plan
+        self._endpoint = plan.endpoint
+        self.texts = Texts(detector, plan.settings.window)
+        self._hold = Hold()
+        self.tally = Tally()
+        self._splice = self._splicing()
+        self.wants: Step | None = None
+        self.findings: list[Found] = []
+        self.attempt = 0
+        self.has_ended_reasoning = self.is_over = False
+        self._is_deaf = self._holds = False
+        self._acts = plan.settings.mode == "on"
+        self._seam = b""
+        """What joins two attempts; it goes out with the first of the second."""
+        self._dropping: Text | None = None
+        self._dropped = 0
+        self._before, self._after = _NO_SHAPE, b""
+        self._from, self._to = 0, 0
+        self._text = self.texts.of(0, Channel.CONTENT)
+
+    def _splicing(self) -> Splice:
+        plan = self.plan
+        if plan.endpoint == "messages":
+            return MessagesSplice(self.tally)
+        if plan.endpoint == "responses":
+            return ResponsesSplice(self.tally, self.texts.seen, model=plan.model)
+        return OpenAISplice(
+            self.tally, wants_usage=plan.wants_usage, hides_progress=plan.hides_progress
+        )
+
+    @property
+    def completion(self) -> str | None:
+        """The id that the server knows the answer by."""
+        return self._splice.completion
+
+    @property
+    def tokens(self) -> int:
+        """About as many as were generated, in all attempts."""
+        return self.tally.tokens + self.texts.tokens
+
+    # Events
+
+    def feed(self, data: bytes) -> bytes:
+        """Whole events of the server; gives those that may go to the client now."""
+        if data.startswith(self._before) and data.endswith(self._after):
+            piece: bytes | None = data[self._from : self._to]
+            text = self._text
+            if piece.translate(None, SPECIAL) != piece:  # type: ignore[union-attr]
+                piece = unescaped(piece) if text.total <= MOST_KEPT else None  # type: ignore[arg-type]
+            if piece is not None:
+                text.pieces.append(piece)
+                total = text.total = text.total + len(piece)
+                if text.feed(piece) >= total and not self._holds:
+                    text.sent = total
+                    return data
+                return self._doubtful(data, text, len(piece))
+        if self._is_deaf:
+            return b""
+        return b"".join(map(self._take, split(data)))
+
+    def _take(self, raw: bytes) -> bytes:
+        """Any event."""
+        if self._is_deaf:
+            return b""
+        event = parsed(raw, self._endpoint)
+        if event.is_comment:
+            return raw
+        if self._dropping is not None and self._is_dropped(event, self._dropping):
+            return self._escalated() if self._dropped > MOST_DROPPED else b""
+        out, marks = b"", []
+        for delta in event.deltas:
+            text = self.texts.of(delta.choice, delta.channel)
+            if text is not self._text:
+                out += self._moved_on(text)
+            text.take(delta.text)
+            marks.append((text, text.total))
+        if event.ends:
+            return out + self._ended(event, tuple(marks))
+        self._learn(event)
+        return out + self._watched(event, tuple(marks))
+
+    def _moved_on(self, text: Text) -> bytes:
+        """The model has begun another text: what it held in the one before has ended."""
+        before, self._text = self._text, text
+        self._forget_shape()
+        return self._all() if before.choice == text.choice else b""
+
+    def _ended(self, event: Event, marks: Marks) -> bytes:
+        """A text has ended by itself, so it was no loop."""
+        self._dropping = None
+        self._hold.put(event, marks)
+        return self._all()
+
+    def _doubtful(self, data: bytes, text: Text, size: int) -> bytes:
+        """An event of the common shape that may not go out at once."""
+        self._hold.add(data, text, size)
+        return self._released((text,))
+
+    def _watched(self, event: Event, marks: Marks) -> bytes:
+        """Any other event: pass it on, hold it, or find that it is a loop."""
+        self._hold.put(event, marks)
+        return self._released([text for text, _ in marks])
+
+    def _released(self, texts: Iterable[Text]) -> bytes:
+        out = self._out(self._hold.safe())
+        self._holds = bool(self._hold)
+        for text in texts:
+            if text.is_watched and text.detector.loop is not None:
+                return out + self._found(text, text.detector.loop)
+            if text.total > MOST_KEPT:
+                text.release()
+        if self._holds and (not self._acts or self._hold.is_full):
+            out += self._all()
+        return out
+
+    def _all(self) -> bytes:
+        """What is held goes out."""
+        self._holds = False
+        return self._out(self._hold.safe(every=True))
+
+    def _out(self, events: Iterable[bytes | Event]) -> bytes:
+        found = b"".join([self._passed(event) for event in events])
+        if self._seam and found:
+            found, self._seam = self._seam + found, b""
+        return found
+
+    def _passed(self, event: bytes | Event) -> bytes:
+        """What the client gets of it. Those of the common shape, which are all of a first attempt,
+        say nothing new of the stream."""
+        if isinstance(event, bytes):
+            return event
+        try:
+            return self._splice.passed(event)
+        except (KeyError, TypeError, AttributeError, ValueError, IndexError):
+            return event.raw  # of a shape that nobody promised
+
+    def _learn(self, event: Event) -> None:
+        """Only the first attempt goes out as it comes."""
+        shape = None
+        if not (self.attempt or self._dropping):
+            shape = learned(event, self._endpoint)
+        if shape is None:
+            self._forget_shape()
+        else:
+            self._before, self._after = shape.before, shape.after
+            self._from, self._to = len(shape.before), -len(shape.after)
+
+    def _forget_shape(self) -> None:
+        self._before, self._after = _NO_SHAPE, b""
+
+    # Loops
+
+    def _found(self, text: Text, loop: Loop) -> bytes:
+        step = self._next(text, loop)
+        self.wants = step
+        if step is Step.NOTE:
+            self._note(text, loop, step, 0)
+            text.release()
+            return self._all()
+        return self._taken(text, loop, step)
+
+    def _next(self, text: Text, loop: Loop) -> Step:
+        """The mildest step that is left."""
+        if not self._acts:
+            return Step.NOTE
+        if self.texts.has_called:
+            return Step.STOP
+        single = self.texts.is_single
+        if text.channel is Channel.REASONING and single and self._may_end_reasoning:
+            return Step.END_REASONING
+        may_retry = self.plan.may_retry and single and loop.kind != "endless"
+        return Step.RETRY if may_retry and self.attempt < self.plan.settings.retries else Step.STOP
+
+    @property
+    def _may_end_reasoning(self) -> bool:
+        has_way = self.plan.may_end_reasoning and self.completion is not None
+        return has_way and not self.attempt and not self.has_ended_reasoning
+
+    def _taken(self, text: Text, loop: Loop, step: Step) -> bytes:
+        """Of what is held nothing goes out any more."""
+        self._forget_shape()
+        if step is Step.END_REASONING:
+            held = self._hold.drop(text)
+            self.has_ended_reasoning, self._dropping, self._dropped = True, text, 0
+        else:
+            held, self._is_deaf = self._hold.drop(), True
+        self._looping, self._holds = (text, loop), bool(self._hold)
+        said = self._note(text, loop, step, held).comment(self.plan.settings.retries)
+        return said + self.stopped() if step is Step.STOP else said
+
+    def _note(self, text: Text, loop: Loop, step: Step, held: int) -> Found:
+        found = Found(text.channel, loop, step, self.attempt + 1, self.texts.tokens, held)
+        self.findings.append(found)
+        return found
+
+    # Ending the reasoning
+
+    def _is_dropped(self, event: Event, text: Text) -> bool:
+        """Is it the rest of the reasoning that is being ended?"""
+        if event.ends or event.told is None:
+            return False
+        if any(self.texts.of(one.choice, one.channel) is not text for one in event.deltas):
+            self._dropping = None
+            return False
+        self._dropped += len(event.deltas)
+        text.pieces += [b""] * len(event.deltas)  # they were generated
+        return bool(event.deltas)
+
+    def _escalated(self) -> bytes:
+        """It does not end: the next step."""
+        self._dropping = None
+        text, loop = self._looping
+        self.wants = step = self._next(text, loop)
+        return self._taken(text, loop, step)
+
+    def not_ended(self) -> bytes:
+        """The server did not end the reasoning when it was asked to."""
+        return b"" if self._dropping is None else self._escalated()
+
+    # Asking again
+
+    def again(self, raw: object, *, ms: float) -> bytes | None:
+        """The body of the next attempt, whose events come from now on; None: it cannot be asked
+        again. raw: the body that the client sent; ms: how long the attempt took that was cut."""
+        said = self._said()
+        self.tally.cut(self.texts.tokens, ms)
+        self.attempt += 1
+        body = replayed(
+            raw, self._endpoint, said, attempt=self.attempt,
+            more={k: v for k, v in self.plan.added.items() if k != "reasoning_control"},
+        )  # fmt: skip
+        if body is None:
+            return None
+        self._splice.again()
+        self._join(self._looping[0])
+        self.texts.again(*self._looping)
+        self.wants, self._is_deaf = None, False
+        return body
+
+    def _join(self, text: Text) -> None:
+        """A model that was interrupted begins a sentence anew."""
+        seen = text.seen()
+        if text.channel is Channel.CONTENT and seen and not seen.endswith(b"\n"):
+            self._seam = self._splice.said("\n\n")
+
+    def _said(self) -> Said:
+        """What the client has, up to the end of the first copy of what repeats itself."""
+        text, loop = self._looping
+        found = {one: self.texts.seen(one, text.choice) for one in Channel}
+        found[text.channel] = found[text.channel][: loop.start + loop.block]
+        content, reasoning = found[Channel.CONTENT], found[Channel.REASONING]
+        return Said(_words(content), _words(reasoning), self.tokens)
+
+    def stopped(self, why: str = "it repeated itself") -> bytes:
+        """The rest of the client's stream: it ends here, and says so."""
+        self.wants, self.is_over, self._is_deaf = Step.STOP, True, True
+        self._hold.drop()
+        self._forget_shape()
+        words = f"\n\n[llmctl: the answer was stopped: {why}]"
+        return self._splice.stopped(words, self.texts.tokens)
+
+
+def _words(text: bytes) -> str:
+    return text.decode(errors="ignore")
