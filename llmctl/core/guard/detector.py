@@ -39,7 +39,7 @@ class Detector:
     """One text (of one choice, in one channel), fed piece by piece.
 
     Of copies that are equal no more than two are ever shown: safe <= start + 2 * block. Copies that
-    differ are held from the third on in reasoning, or from about 400 bytes on, and else not at all.
+    differ are held from the third on in reasoning, or from about 500 bytes on, and else not at all.
 
     `safe`: so many bytes, counted from the start of the text, may be shown; it never falls.
     `total`: so many were fed. `loop`: set once it is certain; nothing is looked at after that.
