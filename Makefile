@@ -11,7 +11,7 @@ ARGS :=
 help:
 	@echo 'make demo    see it work: two tiny models, a real llama-server, a real user manager'
 	@echo 'make test    the whole suite; ARGS=... goes to pytest'
-	@echo 'make bench   what llmctl, a plan and the proxy cost, as ratios'
+	@echo 'make bench   what llmctl, a plan, the proxy and the guard cost'
 	@echo 'make lint    ruff, mypy, import contracts'
 	@echo 'make clean   remove what these left in the checkout'
 
@@ -30,6 +30,7 @@ bench:
 	@$(python) tests/bench/gguf_bench.py
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" PYTHONPATH=tests tests/kit/usermgr.sh -- \
 		$(CURDIR)/$(python) tests/bench/proxy_bench.py
+	@PYTHONPATH=tests:. $(python) tests/bench/guard_bench.py
 
 lint:
 	@tests/kit/bootstrap.sh venv

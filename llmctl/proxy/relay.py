@@ -136,8 +136,6 @@ class Relay(Course):
             self._delivery.pause()
         self._delivery.begin(self._proxy.board.pool(served))
 
-    # The guard (see Guarded)
-
     def pass_on(self, data: bytes) -> None:
         """See Guarded."""
         self._send(self.answer.more(data))

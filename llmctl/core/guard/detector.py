@@ -10,7 +10,7 @@ Both ask for runs (runs.py): suffixes that repeat with a period.
 
 from llmctl.core.guard.bounds import LEAST, exact_need
 from llmctl.core.guard.drift import Drift
-from llmctl.core.guard.place import FENCE, Fences
+from llmctl.core.guard.place import TICK, Fences
 from llmctl.core.guard.runs import Run, goes_on, runs, third_copy
 from llmctl.core.guard.verdict import Channel, Loop
 
@@ -23,11 +23,12 @@ _KEY = 24
 
 # A run of period p must be known before 2p bytes of it have come. Blocks of up to 72 bytes are
 # looked for with each piece; up to 88 (= 64 + 24) by 8 bytes each 64, as 72 + 8 + 63 < 2 * 72;
-# longer ones by 24 bytes, as 88 + 24 + 63 < 2 * 88; and very long ones each 256 bytes, as
-# 2048 + 24 + 255 < 2 * 2048.
+# longer ones by 24 bytes, as 88 + 24 + 63 < 2 * 88; from 1024 on each 256 bytes, and from 4096 on
+# each 1024, as 1024 + 24 + 255 < 2 * 1024 and 4096 + 24 + 1023 < 2 * 4096.
 _NEAR = 72
 _MID, _MID_KEY = 88, 8
-_FAR, _FAR_STEP = 2048, 256
+_FAR, _FAR_STEP = 1024, 256
+_FARTHER, _FARTHER_STEP = 4096, 1024
 _TAIL = 2 * _MID + 3
 """Bytes that are kept at hand: the longest block of the middle, twice."""
 _SLACK = 4096
@@ -36,6 +37,9 @@ _SLACK = 4096
 
 class Detector:
     """One text (of one choice, in one channel), fed piece by piece.
+
+    Of copies that are equal no more than two are ever shown: safe <= start + 2 * block. Copies that
+    differ are held from the third on in reasoning, or from about 500 bytes on, and else not at all.
 
     `safe`: so many bytes, counted from the start of the text, may be shown; it never falls.
     `total`: so many were fed. `loop`: set once it is certain; nothing is looked at after that.
@@ -156,12 +160,14 @@ class Detector:
             if self._far:
                 self._far = [one for one in self._far if goes_on(buf, one[0], new)]
             buf += new
-            if FENCE in tail:
+            if TICK in tail:
                 self._fences.look(buf, self._base, at)
             if at - self._base >= self._window + _SLACK:
                 self._base = at - self._window
                 del buf[: -self._window]
-            reach = _FAR if at % _FAR_STEP else self._reach
+            reach = _FAR
+            if not at % _FAR_STEP:
+                reach = min(_FARTHER, self._reach) if at % _FARTHER_STEP else self._reach
             if self._far or buf.rfind(buf[-_KEY:], -reach - _KEY, -1) >= 0:
                 loop = self._verdict(at, reach)
                 if loop is not None:
@@ -186,8 +192,19 @@ class Detector:
         for period, start in far:
             span = at - start
             if span >= LEAST and span > 2 * period and span >= self._need((period, start)):
-                return Loop("exact", start, period, span)
+                first = start + self._within(start, period)
+                return Loop("exact", first, period, at - first)
         return None
+
+    def _within(self, start: int, period: int) -> int:
+        """By how many bytes a run begins within a character: what went before may end as the copy
+        does, in a byte but not in a character."""
+        at = start - self._base
+        at += -(at // period) * period if at < 0 else 0
+        size = 0
+        while size < 3 and self._buf[at + size] & 0xC0 == 0x80:
+            size += 1
+        return size
 
     def _need(self, run: Run) -> int:
         """So many bytes of this run are a loop."""

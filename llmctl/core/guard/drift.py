@@ -33,8 +33,9 @@ _KNOWN, _ALIKE, _OLD = 0.5, 0.3, 0.8
 equally far back; or if nearly all are known (two paragraphs in random order)."""
 _PATIENCE = 2
 """Chunks in a row that do not repeat end a run."""
-_RECENT, _MANY, _FEW = 0b11111, 4, 3
-"""Of the last five looks, so many hits make a text suspicious, and fewer than that clear it."""
+_RECENT, _MANY, _FEW = 0b11111, 3, 2
+"""Of the last five looks, so many hits make prose suspicious, and fewer than that clear it."""
+_PASSAGE = 320
 
 
 class Drift:
@@ -87,9 +88,8 @@ class Drift:
         count = self._hits.bit_count()
         if count < _FEW and self._first < 0:
             self.hold = self._onset = -1
-        elif self.hold < 0 and count >= _MANY and lag:
-            seen = _RECENT.bit_length() * step
-            self._onset = max(at - seen - lag, 0)
+        elif self.hold < 0 and count >= _MANY and lag and is_prose(bytes(self._norm[-_PASSAGE:])):
+            self._onset = max(at - self._hits.bit_length() * step - lag, 0)
             self.hold = self._onset + 2 * lag
 
     def _stale_look(self, at: int, step: int, fences: Fences) -> Loop | None:

@@ -1,6 +1,7 @@
 """Where a passage of a text stands: in a fenced block of code, or not."""
 
-FENCE = b"```"
+TICK = b"`"
+FENCE = 3 * TICK
 _BEFORE = 64
 """A fence stands at the beginning of a line, behind blanks, list marks or quotes at most."""
 

@@ -30,3 +30,9 @@ class Loop(msgspec.Struct, frozen=True):
     def copies(self) -> float:
         """How many copies had come."""
         return self.span / self.block
+
+    @property
+    def cut(self) -> int:
+        """Where a cut leaves one copy: what comes after it was said before. Not within a
+        character if the copies are equal; copies that differ have no exact end."""
+        return self.start + self.block

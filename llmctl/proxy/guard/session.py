@@ -283,7 +283,7 @@ class Session:
         """What the client has, up to the end of the first copy of what repeats itself."""
         text, loop = self._looping
         found = {one: self.texts.seen(one, text.choice) for one in Channel}
-        found[text.channel] = found[text.channel][: loop.start + loop.block]
+        found[text.channel] = found[text.channel][: loop.cut]
         content, reasoning = found[Channel.CONTENT], found[Channel.REASONING]
         return Said(_words(content), _words(reasoning), self.tokens)
 

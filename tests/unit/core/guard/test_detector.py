@@ -84,6 +84,7 @@ def test_drift_is_judged_the_same_for_every_cut(name: str, step: int, first: int
     assert told(pieces, Channel.REASONING)[0] == whole
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=9) | st.sampled_from([b"  ", b"-", b"ab", b"\n"]), max_size=300))
 def test_what_may_be_shown_never_falls_and_all_is_counted(pieces: list[bytes]) -> None:
     detector = Detector(Channel.CONTENT)
@@ -93,6 +94,18 @@ def test_what_may_be_shown_never_falls_and_all_is_counted(pieces: list[bytes]) -
         safe = detector.feed(piece)
         assert shown <= safe == detector.safe <= detector.total == fed
         shown = safe
+
+
+@pytest.mark.parametrize("before", ["©", "x\u0169", "好" * 9000 + "©"])
+def test_a_loop_begins_with_a_character(before: str) -> None:
+    """© and é end in the same byte."""
+    text = (before + "ä wé" * 20_000).encode()
+    detector = Detector(Channel.CONTENT, window=4096)
+    for at in range(0, len(text), 3):
+        detector.feed(text[at : at + 3])
+    assert detector.loop is not None
+    for place in (detector.loop.start, detector.loop.cut, detector.safe):
+        text[:place].decode()  # raises where it ends within a character
 
 
 def test_after_the_verdict_nothing_changes() -> None:
