@@ -152,6 +152,15 @@ BLOCKS: dict[str, str] = {
 """Blocks of loops."""
 
 
+FOUR_TIMES: dict[str, str] = {
+    "40 numbered lines": _rows(40, lambda n: f"line {n} of the block\n"),
+    "40 lines of prose": _rows(40, lambda n: prose(35, n) + "\n"),
+    "40 lines of code": _rows(40, lambda n: f"    result[{n}] = compute(value, {n * 7}, scale)\n"),
+    "40 lines of JSON": _rows(40, lambda n: f'  "key_{n}": "value of it {n}", "size": {n * 3},\n'),
+}
+"""Blocks that are a loop when they have come four times."""
+
+
 def loop(block: str) -> str:
     """What a model says that says it for ever; more than any bound."""
     return block * (max(40_000, 8 * len(block)) // len(block))

@@ -40,6 +40,7 @@ class Detector:
 
     Of copies that are equal no more than two are ever shown: safe <= start + 2 * block. Copies that
     differ are held from the third on in reasoning, or from about 500 bytes on, and else not at all.
+    Where a text ends without a loop, what is held belongs to it and is to be shown.
 
     `safe`: so many bytes, counted from the start of the text, may be shown; it never falls.
     `total`: so many were fed. `loop`: set once it is certain; nothing is looked at after that.

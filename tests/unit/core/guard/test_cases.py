@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.guard_cases import BLOCKS, DRIFTS, WORK, fenced, loop, prose
+from support.guard_cases import BLOCKS, DRIFTS, FOUR_TIMES, WORK, fenced, loop, prose
 
 from llmctl.core.guard.detector import Detector
 from llmctl.core.guard.verdict import Channel, Loop
@@ -46,6 +46,23 @@ def test_a_loop_is_found_and_two_copies_shown(name: str, channel: Channel) -> No
         assert size % found.block == 0  # the block itself may repeat something
         assert abs(found.start - len(before.encode())) <= size + 2  # what went before may be part
         assert detector.safe <= found.start + 2 * found.block
+
+
+@pytest.mark.parametrize(
+    ("name", "channel"),
+    [
+        (name, channel)
+        for name, block in FOUR_TIMES.items()
+        for channel in Channel
+        if channel is not Channel.TOOL or 4 * len(block) > 4200  # there 4,096 bytes must come
+    ],
+)
+def test_forty_lines_four_times_are_a_loop(name: str, channel: Channel) -> None:
+    block = FOUR_TIMES[name]
+    detector = fed(BEFORE + block * 4, channel)
+    assert detector.loop is not None
+    assert detector.loop.block == len(block)
+    assert detector.safe <= detector.loop.start + 2 * len(block)
 
 
 @pytest.mark.parametrize("name", DRIFTS)
