@@ -5,7 +5,7 @@ from llmctl.proxy.aside import look
 from llmctl.proxy.asked import Asked
 from llmctl.proxy.course import Course
 from llmctl.proxy.delivery import NONE, Delivery
-from llmctl.proxy.dialect import OTHER, Trouble
+from llmctl.proxy.dialect import OTHER, Trouble, is_repeatable
 from llmctl.proxy.head import AnswerHead, Headers, forwarded
 from llmctl.proxy.intake import announced, taken
 from llmctl.proxy.routing import Served
@@ -114,7 +114,7 @@ class Relay(Course):
         self._counts(self._proxy.now())
         self._delivery = Delivery(
             self, self._head(self.served), self._body, is_head=self.request.method == b"HEAD",
-            may_switch=self.request.wants_websocket,
+            may_switch=self.request.wants_websocket, is_repeatable=self._is_repeatable,
         )  # fmt: skip
         self._delivery.begin(self._proxy.board.pool(self.served))
 
@@ -162,7 +162,8 @@ class Relay(Course):
 
     def head(self, head: AnswerHead) -> None:
         """The server's head; it goes out with what follows at once."""
-        if head.status == 503 and not self.answer.has_answer and self._tries < MOST_TRIES:
+        is_new = not self.answer.has_answer and self._is_repeatable
+        if head.status == 503 and is_new and self._tries < MOST_TRIES:
             self.nothing_came(f"{self.model} is loading")
             return
         self.answer.closes |= self._client.closes_after(self)
@@ -205,11 +206,20 @@ class Relay(Course):
             self.refuse(Trouble(
                 502, "upstream_died", f"{self.model} went away in the midst of its answer: {why}.",
             ))  # fmt: skip
+        elif self._delivery.has_sent and not self._is_repeatable:
+            self.refuse(Trouble(
+                502, "no_answer", f"{self.model} went away: {why}. It may have done what was asked "
+                "for, so it is not asked again.", is_final=True,
+            ))  # fmt: skip
         else:
             self.nothing_came(f"{self.model} went away: {why}")
 
+    @property
+    def _is_repeatable(self) -> bool:
+        return is_repeatable(self.request.method, self.path)
+
     def nothing_came(self, why: str) -> None:
-        """No byte of an answer: generating has no effects, so it can be asked for again."""
+        """No byte of an answer, and nothing that asking again would do twice."""
         self._drop_delivery()
         self._uncount()
         if self._is_over or self.served is None:
