@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from llmctl.core.guard.settings import merged
 from llmctl.core.progress import Event, Report, Waiting
 from llmctl.core.proxy_settings import ProxySettings
 from llmctl.core.slot_ctx import slot_ctx
