@@ -34,7 +34,7 @@ async def serve(sockets: Sockets, clients: Sockets, handover: Handover) -> None:
     """Until SIGTERM or SIGINT. clients: connections of the process before."""
     loop = asyncio.get_running_loop()
     keeper = LocalKeeper()
-    proxy = Proxy(keeper, handover, log=RequestLog(keeper.request_log))
+    proxy = Proxy(keeper, handover, log=RequestLog(keeper.request_log), keys=keeper.keys)
     stopped = asyncio.Event()
 
     def stop() -> None:
