@@ -87,7 +87,7 @@ class Delivery:
             self._recipient.nothing_came(why)
 
     def drop(self) -> None:
-        """Give it up: the server stops what it does for a connection that is closed."""
+        """Give it up: the server is told by the end of its connection (Upstream.close)."""
         self._recipient = None
         upstream, self._upstream = self._upstream, None
         if upstream is not None:

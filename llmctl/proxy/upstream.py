@@ -132,7 +132,9 @@ class Upstream(asyncio.BufferedProtocol):
         self._pool.released(self)
 
     def close(self) -> None:
-        """Give it up: llama-server ends what it generates for a closed connection at once."""
+        """Give it up. llama-server (0.7.0) ends a stream for a closed connection at once. For a
+        plain answer it looks only after a second in which none of its tasks had a result: beside
+        other streams it generates to the end, for nobody."""
         self._receiver = None
         if self._transport is not None:
             self._transport.abort()
