@@ -234,9 +234,10 @@ class Answer:
         return out
 
     def more(self, data: bytes) -> bytes:
-        """Events of ours, after the server's."""
+        """Events of ours, in the stead of the rest of the server's, which is left."""
         if not data or self.is_done or self._events is None:
             return b""
+        self._events.cut()
         self._events.last.append(data)
         if self._assembler is not None:
             self._assembler.feed(data)

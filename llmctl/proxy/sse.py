@@ -55,6 +55,10 @@ class Events:
         if data:
             self.last.append(data)
 
+    def cut(self) -> None:
+        """The server was left: of half an event nothing will come any more."""
+        self._held = b""
+
     def _whole(self, data: bytes) -> bytes:
         data = self._held + data
         end = data.rfind(b"\n\n") + 2

@@ -107,6 +107,13 @@ class Texts:
         text = self._texts.get((choice, channel))
         return text.seen() if text is not None else b""
 
+    def kept(self, looping: Text, loop: Loop) -> dict[Channel, str]:
+        """What the client has of that choice, up to the end of the first copy of what repeats
+        itself."""
+        found = {one: self.seen(one, looping.choice) for one in Channel}
+        found[looping.channel] = found[looping.channel][: loop.cut]
+        return {one: text.decode(errors="ignore") for one, text in found.items()}
+
     @property
     def tokens(self) -> int:
         """About as many as this attempt has given."""

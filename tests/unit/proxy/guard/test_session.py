@@ -355,7 +355,11 @@ def test_what_cannot_be_asked_again_says_so(dialect: str, body: dict[str, Any]) 
     for data in reads(looping(dialect), 1):
         session.feed(data)
     assert session.wants is Step.RETRY
+    tokens = session.tokens
     assert session.again(raw, ms=1.0) is None
+    assert [one.step for one in session.findings] == [Step.STOP]
+    assert session.comment.endswith(b"; stopped\n\n")
+    assert session.tokens == tokens, "what was generated is counted once"
 
 
 def test_an_endless_text_is_not_asked_for_again() -> None:
