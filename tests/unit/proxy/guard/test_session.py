@@ -171,6 +171,22 @@ def test_a_stopped_response_has_all_of_its_items() -> None:
     assert copies(done[0]["content"][0]["text"]) > 1
 
 
+def test_calls_in_a_stopped_response_have_the_arguments_that_went_out() -> None:
+    speaker = Speaker("responses")
+    stream = speaker.begin() + speaker.call('{"city":', ' "Ulm"}')
+    stream += speaker.call('{"text": "', *(PIECES * (20 * ENOUGH))).replace(b"fc_1", b"fc_2")
+    found = played("responses", [stream])
+    told: list[Any] = [one for _, one in events(found.out)]
+    said: dict[str, str] = {}
+    for one in told:
+        if one["type"] == "response.function_call_arguments.delta":
+            said[one["item_id"]] = said.get(one["item_id"], "") + one["delta"]
+    calls = [one for one in told[-1]["response"]["output"] if one["type"] == "function_call"]
+    assert {one["id"]: one["arguments"] for one in calls} == said
+    assert said["fc_1"] == '{"city": "Ulm"}'
+    assert {one["status"] for one in calls} == {"incomplete"}
+
+
 def test_numbers_of_a_response_go_on() -> None:
     """llama-server 0.7.0 sends none; others do."""
 
