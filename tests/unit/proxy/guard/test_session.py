@@ -218,6 +218,27 @@ def test_nudges_grow_firmer_and_the_client_sees_two_copies_at_most() -> None:
     assert "[llmctl: the answer was stopped: it repeated itself]" in content(found.out)
 
 
+@pytest.mark.parametrize("dialect", ENDPOINTS)
+def test_a_loop_that_comes_back_after_other_words_is_not_shown_again(dialect: str) -> None:
+    openings = (OPENING, ("Sorry", ". "), (), ("Once", " more", ": "))
+    streams = [looping(dialect, n, opening=one) for n, one in enumerate(openings)]
+    found = played(dialect, streams)
+    assert found.read == 4
+    text = content(found.out)
+    assert "Sorry. " in text
+    assert "Once more: " in text
+    assert 1 <= copies(text) <= 2
+    assert [len(one) for one in found.bodies] == sorted(len(one) for one in found.bodies)
+
+
+@pytest.mark.parametrize("dialect", ENDPOINTS)
+def test_a_block_that_is_quoted_once_more_goes_out(dialect: str) -> None:
+    speaker = Speaker(dialect, 2)
+    well = speaker.begin() + speaker.say("I", " said", ": ", *PIECES, "and", " now", " 4.")
+    found = played(dialect, [looping(dialect), well + speaker.finish()])
+    assert content(found.out).endswith(f"\n\nI said: {BLOCK}and now 4.")
+
+
 @pytest.mark.parametrize("retries", [0, 1, 2, 3])
 def test_it_is_asked_again_as_often_as_is_allowed(retries: int) -> None:
     attempts = [looping("chat", n) for n in range(1, 6)]
