@@ -267,6 +267,34 @@ def test_an_error_in_the_midst_of_a_whole_answer_is_its_status(
     assert (head.status_code, json.loads(body)) == (status, error)
 
 
+def test_an_error_in_the_midst_of_a_whole_message_is_the_servers_own(wire: Wire) -> None:
+    """llama-server has another shape for it in a stream of /v1/messages."""
+    client = wire.connect()
+    client.sends(asking("messages", stream=False))
+    error = {"code": 500, "message": "Context size has been exceeded.", "type": "server_error"}
+    data = b"event: error\ndata: %b\n\n" % json.dumps(error).encode()
+    wire.server().says(STREAM + chunk(Speaker("messages").begin() + data) + END)
+    ((head, body),) = answers_in(bytes(client.heard))
+    assert (head.status_code, json.loads(body)) == (500, {"error": error})
+
+
+def test_a_whole_answer_may_end_with_all_of_a_long_prompt(wire: Wire) -> None:
+    client = wire.connect()
+    client.sends(asking("native", stream=False))
+    speaker, prompt = Speaker("native"), "word " * (1 << 20)
+    said = speaker.say("It", " is") + speaker.finish()
+    said = said.replace(b'"stop":true', b'"stop":true,"prompt":"%b"' % prompt.encode())
+    server = wire.server()
+    server.says(
+        STREAM + b"".join(chunk(said[at : at + 65536]) for at in range(0, len(said), 65536))
+    )
+    server.says(END)
+    ((head, body),) = answers_in(bytes(client.heard))
+    told = json.loads(body)
+    assert head.status_code == 200
+    assert (told["content"], told["prompt"] == prompt) == ("It is", True)
+
+
 def test_half_a_whole_answer_is_an_error(wire: Wire) -> None:
     client = wire.connect()
     client.sends(asking("chat", stream=False))
