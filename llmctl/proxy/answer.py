@@ -153,8 +153,8 @@ class Answer:
             (b"X-Accel-Buffering", b"no"),
         ])  # fmt: skip
 
-    def _follow_events(self) -> None:
-        self._events = Events(self._endpoint)
+    def _follow_events(self, *, is_whole: bool = False) -> None:
+        self._events = Events(self._endpoint, is_whole=is_whole)
         self.last = self._events.last
 
     def _streaming_head(
@@ -196,7 +196,7 @@ class Answer:
         self._assembler = Assembler(plan.endpoint, returns_tokens=plan.returns_tokens)
         kept = passed_on(head.headers)
         self._kept = [pair for pair in kept if pair[0].lower() not in _OF_STREAM]
-        self._follow_events()
+        self._follow_events(is_whole=True)
         return b""
 
     def _bodiless(self, head: AnswerHead) -> bytes:
@@ -234,9 +234,10 @@ class Answer:
         return out
 
     def more(self, data: bytes) -> bytes:
-        """Events of ours, after the server's."""
+        """Events of ours, in the stead of the rest of the server's, which is left."""
         if not data or self.is_done or self._events is None:
             return b""
+        self._events.cut()
         self._events.last.append(data)
         if self._assembler is not None:
             self._assembler.feed(data)

@@ -8,6 +8,8 @@ for again; it is stopped, and says so.
 
 from collections.abc import Iterable
 
+import msgspec
+
 from llmctl.core.guard.verdict import Channel, Loop
 from llmctl.proxy.guard.event import Event, parsed, split
 from llmctl.proxy.guard.hold import Hold, Marks
@@ -221,13 +223,19 @@ class Session:
         else:
             held, self._is_deaf = self._hold.drop(), True
         self._looping, self._holds = (text, loop), bool(self._hold)
-        said = self._note(text, loop, step, held).comment(self.plan.settings.retries)
-        return said + self.stopped() if step is Step.STOP else said
+        self._note(text, loop, step, held)
+        if step is Step.RETRY:
+            return b""  # it is said once it is known that it can be asked again
+        return self.comment + self.stopped() if step is Step.STOP else self.comment
 
-    def _note(self, text: Text, loop: Loop, step: Step, held: int) -> Found:
+    def _note(self, text: Text, loop: Loop, step: Step, held: int) -> None:
         found = Found(text.channel, loop, step, self.attempt + 1, self.texts.tokens, held)
         self.findings.append(found)
-        return found
+
+    @property
+    def comment(self) -> bytes:
+        """What is said in the stream of the last loop."""
+        return self.findings[-1].comment(self.plan.settings.retries)
 
     # Ending the reasoning
 
@@ -258,15 +266,17 @@ class Session:
     def again(self, raw: object, *, ms: float) -> bytes | None:
         """The body of the next attempt, whose events come from now on; None: it cannot be asked
         again. raw: the body that the client sent; ms: how long the attempt took that was cut."""
-        said = self._said()
-        self.tally.cut(self.texts.tokens, ms)
-        self.attempt += 1
+        kept = self.texts.kept(*self._looping)
+        said = Said(kept[Channel.CONTENT], kept[Channel.REASONING], self.tokens)
         body = replayed(
-            raw, self._endpoint, said, attempt=self.attempt,
+            raw, self._endpoint, said, attempt=self.attempt + 1,
             more={k: v for k, v in self.plan.added.items() if k != "reasoning_control"},
         )  # fmt: skip
         if body is None:
+            self.findings[-1] = msgspec.structs.replace(self.findings[-1], step=Step.STOP)
             return None
+        self.tally.cut(self.texts.tokens, ms)
+        self.attempt += 1
         self._splice.again()
         self._join(self._looping[0])
         self.texts.again(*self._looping)
@@ -279,14 +289,6 @@ class Session:
         if text.channel is Channel.CONTENT and seen and not seen.endswith(b"\n"):
             self._seam = self._splice.said("\n\n")
 
-    def _said(self) -> Said:
-        """What the client has, up to the end of the first copy of what repeats itself."""
-        text, loop = self._looping
-        found = {one: self.texts.seen(one, text.choice) for one in Channel}
-        found[text.channel] = found[text.channel][: loop.cut]
-        content, reasoning = found[Channel.CONTENT], found[Channel.REASONING]
-        return Said(_words(content), _words(reasoning), self.tokens)
-
     def stopped(self, why: str = "it repeated itself") -> bytes:
         """The rest of the client's stream: it ends here, and says so."""
         self.wants, self.is_over, self._is_deaf = Step.STOP, True, True
@@ -294,7 +296,3 @@ class Session:
         self._forget_shape()
         words = f"\n\n[llmctl: the answer was stopped: {why}]"
         return self._splice.stopped(words, self.texts.tokens)
-
-
-def _words(text: bytes) -> str:
-    return text.decode(errors="ignore")

@@ -4,6 +4,7 @@ import sys
 from typing import Protocol
 
 from llmctl.core.guard.verdict import Channel, Loop
+from llmctl.proxy.guard.known import Knowing
 
 MOST_KEPT = 8 << 20
 """Bytes of a text that are kept, for a second attempt; a longer one is watched no further."""
@@ -12,8 +13,12 @@ MOST_KEPT = 8 << 20
 class Watching(Protocol):
     """A detector (core/guard)."""
 
-    loop: Loop | None
     safe: int
+
+    @property
+    def loop(self) -> Loop | None:
+        """Set once it is certain."""
+        ...
 
     def feed(self, piece: bytes) -> int:
         """How much of the text may be shown."""
@@ -37,6 +42,8 @@ class Text:
         self.detector = detector
         self.feed = detector.feed
         self.pieces: list[bytes] = []
+        self._blocks: list[bytes] = []
+        """What it repeated in earlier attempts."""
         self.total = self.sent = 0
         self._ahead = 0
         """Bytes that its detector knows and the client has not."""
@@ -62,11 +69,15 @@ class Text:
     def again(self, detector: Watching, looped: Loop | None) -> None:
         """Another attempt goes on. Its detector knows what the client has, so that what is begun
         anew counts as what it is: one more copy. looped: where this text did; the detector has then
-        seen two whole copies, for a model mostly begins a block at its beginning."""
+        seen two whole copies, for a model mostly begins a block at its beginning. Of a block that
+        the client has twice nothing more goes out while it repeats itself."""
         seen = known = self.seen()
         if looped is not None and looped.kind == "exact":
             block = seen[looped.start : looped.start + looped.block]
             known = seen[: looped.start] + 2 * block
+            self._blocks += [block] if block else []
+        for block in self._blocks:
+            detector = Knowing(detector, block)
         self.detector, self.feed = detector, detector.feed
         self.pieces, self.before = [seen], 1
         self.total = self.sent = len(known)
@@ -106,6 +117,13 @@ class Texts:
         """What the client has of it."""
         text = self._texts.get((choice, channel))
         return text.seen() if text is not None else b""
+
+    def kept(self, looping: Text, loop: Loop) -> dict[Channel, str]:
+        """What the client has of that choice, up to the end of the first copy of what repeats
+        itself."""
+        found = {one: self.seen(one, looping.choice) for one in Channel}
+        found[looping.channel] = found[looping.channel][: loop.cut]
+        return {one: text.decode(errors="ignore") for one, text in found.items()}
 
     @property
     def tokens(self) -> int:

@@ -171,6 +171,22 @@ def test_a_stopped_response_has_all_of_its_items() -> None:
     assert copies(done[0]["content"][0]["text"]) > 1
 
 
+def test_calls_in_a_stopped_response_have_the_arguments_that_went_out() -> None:
+    speaker = Speaker("responses")
+    stream = speaker.begin() + speaker.call('{"city":', ' "Ulm"}')
+    stream += speaker.call('{"text": "', *(PIECES * (20 * ENOUGH))).replace(b"fc_1", b"fc_2")
+    found = played("responses", [stream])
+    told: list[Any] = [one for _, one in events(found.out)]
+    said: dict[str, str] = {}
+    for one in told:
+        if one["type"] == "response.function_call_arguments.delta":
+            said[one["item_id"]] = said.get(one["item_id"], "") + one["delta"]
+    calls = [one for one in told[-1]["response"]["output"] if one["type"] == "function_call"]
+    assert {one["id"]: one["arguments"] for one in calls} == said
+    assert said["fc_1"] == '{"city": "Ulm"}'
+    assert {one["status"] for one in calls} == {"incomplete"}
+
+
 def test_numbers_of_a_response_go_on() -> None:
     """llama-server 0.7.0 sends none; others do."""
 
@@ -200,6 +216,27 @@ def test_nudges_grow_firmer_and_the_client_sees_two_copies_at_most() -> None:
     assert [one.step for one in found.session.findings] == [Step.RETRY] * 3 + [Step.STOP]
     assert copies(content(found.out)) <= 2.2  # the seam may cut one off
     assert "[llmctl: the answer was stopped: it repeated itself]" in content(found.out)
+
+
+@pytest.mark.parametrize("dialect", ENDPOINTS)
+def test_a_loop_that_comes_back_after_other_words_is_not_shown_again(dialect: str) -> None:
+    openings = (OPENING, ("Sorry", ". "), (), ("Once", " more", ": "))
+    streams = [looping(dialect, n, opening=one) for n, one in enumerate(openings)]
+    found = played(dialect, streams)
+    assert found.read == 4
+    text = content(found.out)
+    assert "Sorry. " in text
+    assert "Once more: " in text
+    assert 1 <= copies(text) <= 2
+    assert [len(one) for one in found.bodies] == sorted(len(one) for one in found.bodies)
+
+
+@pytest.mark.parametrize("dialect", ENDPOINTS)
+def test_a_block_that_is_quoted_once_more_goes_out(dialect: str) -> None:
+    speaker = Speaker(dialect, 2)
+    well = speaker.begin() + speaker.say("I", " said", ": ", *PIECES, "and", " now", " 4.")
+    found = played(dialect, [looping(dialect), well + speaker.finish()])
+    assert content(found.out).endswith(f"\n\nI said: {BLOCK}and now 4.")
 
 
 @pytest.mark.parametrize("retries", [0, 1, 2, 3])
@@ -355,7 +392,11 @@ def test_what_cannot_be_asked_again_says_so(dialect: str, body: dict[str, Any]) 
     for data in reads(looping(dialect), 1):
         session.feed(data)
     assert session.wants is Step.RETRY
+    tokens = session.tokens
     assert session.again(raw, ms=1.0) is None
+    assert [one.step for one in session.findings] == [Step.STOP]
+    assert session.comment.endswith(b"; stopped\n\n")
+    assert session.tokens == tokens, "what was generated is counted once"
 
 
 def test_an_endless_text_is_not_asked_for_again() -> None:
