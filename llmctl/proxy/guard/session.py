@@ -14,17 +14,14 @@ from llmctl.core.guard.verdict import Channel, Loop
 from llmctl.proxy.guard.event import Event, parsed, split
 from llmctl.proxy.guard.hold import Hold, Marks
 from llmctl.proxy.guard.plan import Plan
-from llmctl.proxy.guard.replay import Said, replayed
-from llmctl.proxy.guard.shape import SPECIAL, learned, unescaped
-from llmctl.proxy.guard.splice import Splice
-from llmctl.proxy.guard.splice_messages import MessagesSplice
-from llmctl.proxy.guard.splice_openai import OpenAISplice
-from llmctl.proxy.guard.splice_responses import ResponsesSplice
-from llmctl.proxy.guard.steps import Found, Step
+from llmctl.proxy.guard.replay import replayed, said_before
+from llmctl.proxy.guard.shape import SPECIAL, Shape, learned
+from llmctl.proxy.guard.splicing import splicing
+from llmctl.proxy.guard.steps import Found, Step, mildest
 from llmctl.proxy.guard.tally import Tally
 from llmctl.proxy.guard.texts import MOST_KEPT, Makes, Text, Texts
 
-_NO_SHAPE = b"\0"
+_NO_SHAPE = Shape(b"\0", b"")
 """No event begins with it."""
 MOST_DROPPED = 512
 """Pieces of reasoning that may still come after the server was told to end it; at 50 tokens/s that
@@ -41,7 +38,7 @@ class Session:
         self.texts = Texts(detector, plan.settings.window)
         self._hold = Hold()
         self.tally = Tally()
-        self._splice = self._splicing()
+        self._splice = splicing(plan, self.tally, self.texts)
         self.wants: Step | None = None
         self.findings: list[Found] = []
         self.attempt = 0
@@ -52,19 +49,10 @@ class Session:
         """What joins two attempts; it goes out with the first of the second."""
         self._dropping: Text | None = None
         self._dropped = 0
-        self._before, self._after = _NO_SHAPE, b""
+        self._before, self._after = _NO_SHAPE.before, b""
         self._from, self._to = 0, 0
+        self._shape = _NO_SHAPE
         self._text = self.texts.of(0, Channel.CONTENT)
-
-    def _splicing(self) -> Splice:
-        plan = self.plan
-        if plan.endpoint == "messages":
-            return MessagesSplice(self.tally)
-        if plan.endpoint == "responses":
-            return ResponsesSplice(self.tally, self.texts.seen, model=plan.model)
-        return OpenAISplice(
-            self.tally, wants_usage=plan.wants_usage, hides_progress=plan.hides_progress
-        )
 
     @property
     def completion(self) -> str | None:
@@ -81,25 +69,42 @@ class Session:
     def feed(self, data: bytes) -> bytes:
         """Whole events of the server; gives those that may go to the client now."""
         if data.startswith(self._before) and data.endswith(self._after):
-            piece: bytes | None = data[self._from : self._to]
-            text = self._text
-            if piece.translate(None, SPECIAL) != piece:  # type: ignore[union-attr]
-                piece = unescaped(piece) if text.total <= MOST_KEPT else None  # type: ignore[arg-type]
-            if piece is not None:
+            piece = data[self._from : self._to]
+            if piece.translate(None, SPECIAL) == piece:
+                text = self._text
                 text.pieces.append(piece)
+                text.count += 1
                 total = text.total = text.total + len(piece)
                 if text.feed(piece) >= total and not self._holds:
                     text.sent = total
                     return data
-                return self._doubtful(data, text, len(piece))
+                return self._doubtful([data], text, [len(piece)])
+            said = self._shape.told(data) if self._text.total <= MOST_KEPT else None
+            if said is not None:
+                return self._heard(data, said)
         if self._is_deaf:
             return b""
-        return b"".join(map(self._take, split(data)))
+        events = split(data)
+        return self._take(data) if len(events) == 1 else b"".join(map(self.feed, events))
+
+    def _heard(self, data: bytes, said: list[str]) -> bytes:
+        """Events of the common shape, several or with escapes: their texts are looked at as one,
+        which is no different from one by one but for those behind the end of a loop."""
+        text, piece = self._text, "".join(said).encode()
+        if text.take(piece, len(said)) and not self._holds:
+            text.sent = text.total
+            return data
+        sizes = [len(one.encode()) for one in said]
+        events = self._shape.events(data)
+        upto = text.certain_after(sizes)
+        if upto == len(sizes):
+            return self._doubtful(events, text, sizes)
+        text.give_back(sizes[upto:])
+        out = self._doubtful(events[:upto], text, sizes[:upto])
+        return out + self.feed(b"".join(events[upto:]))
 
     def _take(self, raw: bytes) -> bytes:
         """Any event."""
-        if self._is_deaf:
-            return b""
         event = parsed(raw, self._endpoint)
         if event.is_comment:
             return raw
@@ -129,9 +134,10 @@ class Session:
         self._hold.put(event, marks)
         return self._all()
 
-    def _doubtful(self, data: bytes, text: Text, size: int) -> bytes:
-        """An event of the common shape that may not go out at once."""
-        self._hold.add(data, text, size)
+    def _doubtful(self, events: list[bytes], text: Text, sizes: list[int]) -> bytes:
+        """Events of the common shape that may not go out at once. sizes: of their pieces of text,
+        which the detector knows."""
+        self._hold.add(events, text, sizes)
         return self._released((text,))
 
     def _watched(self, event: Event, marks: Marks) -> bytes:
@@ -180,11 +186,11 @@ class Session:
         if shape is None:
             self._forget_shape()
         else:
-            self._before, self._after = shape.before, shape.after
+            self._shape, self._before, self._after = shape, shape.before, shape.after
             self._from, self._to = len(shape.before), -len(shape.after)
 
     def _forget_shape(self) -> None:
-        self._before, self._after = _NO_SHAPE, b""
+        self._before, self._after = _NO_SHAPE.before, b""
 
     # Loops
 
@@ -198,21 +204,14 @@ class Session:
         return self._taken(text, loop, step)
 
     def _next(self, text: Text, loop: Loop) -> Step:
-        """The mildest step that is left."""
         if not self._acts:
             return Step.NOTE
-        if self.texts.has_called:
+        if self.texts.has_called or not self.texts.is_single:
             return Step.STOP
-        single = self.texts.is_single
-        if text.channel is Channel.REASONING and single and self._may_end_reasoning:
-            return Step.END_REASONING
-        may_retry = self.plan.may_retry and single and loop.kind != "endless"
-        return Step.RETRY if may_retry and self.attempt < self.plan.settings.retries else Step.STOP
-
-    @property
-    def _may_end_reasoning(self) -> bool:
-        has_way = self.plan.may_end_reasoning and self.completion is not None
-        return has_way and not self.attempt and not self.has_ended_reasoning
+        has_way = self.completion is not None and not self.has_ended_reasoning
+        return mildest(
+            self.plan, text.channel, loop, attempt=self.attempt, may_end_reasoning=has_way
+        )
 
     def _taken(self, text: Text, loop: Loop, step: Step) -> bytes:
         """Of what is held nothing goes out any more."""
@@ -247,7 +246,7 @@ class Session:
             self._dropping = None
             return False
         self._dropped += len(event.deltas)
-        text.pieces += [b""] * len(event.deltas)  # they were generated
+        text.count += len(event.deltas)  # they were generated
         return bool(event.deltas)
 
     def _escalated(self) -> bytes:
@@ -266,8 +265,7 @@ class Session:
     def again(self, raw: object, *, ms: float) -> bytes | None:
         """The body of the next attempt, whose events come from now on; None: it cannot be asked
         again. raw: the body that the client sent; ms: how long the attempt took that was cut."""
-        kept = self.texts.kept(*self._looping)
-        said = Said(kept[Channel.CONTENT], kept[Channel.REASONING], self.tokens)
+        said = said_before(self._looping, self.texts, self.tokens)
         body = replayed(
             raw, self._endpoint, said, attempt=self.attempt + 1,
             more={k: v for k, v in self.plan.added.items() if k != "reasoning_control"},

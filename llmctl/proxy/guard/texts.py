@@ -35,7 +35,8 @@ class Makes(Protocol):
 
 class Text:
     """One text: a channel of a choice. total: bytes that came; sent: of them, those that went to
-    the client, or may go. feed: of its detector. is_watched: False once nothing is asked of it."""
+    the client, or may go. count: of the tokens of all attempts, about: a server sends one at a
+    time. feed: of its detector. is_watched: False once nothing is asked of it."""
 
     def __init__(self, choice: int, channel: Channel, detector: Watching) -> None:
         self.choice, self.channel = choice, channel
@@ -44,23 +45,41 @@ class Text:
         self.pieces: list[bytes] = []
         self._blocks: list[bytes] = []
         """What it repeated in earlier attempts."""
-        self.total = self.sent = 0
+        self.total = self.sent = self.count = 0
         self._ahead = 0
         """Bytes that its detector knows and the client has not."""
         self.before = 0
-        """Pieces that an earlier attempt gave."""
+        """Tokens that earlier attempts gave."""
         self.is_watched = True
 
-    def take(self, piece: bytes) -> bool:
-        """More of it. May it go out?"""
+    def take(self, piece: bytes, count: int = 1) -> bool:
+        """More of it, so many tokens. May it go out?"""
         self.pieces.append(piece)
+        self.count += count
         self.total += len(piece)
         return self.feed(piece) >= self.total and self.total <= MOST_KEPT
 
+    def give_back(self, sizes: list[int]) -> None:
+        """The last tokens are to come again. sizes: theirs, in bytes."""
+        size = sum(sizes)
+        self.pieces[-1] = self.pieces[-1][:-size]
+        self.count -= len(sizes)
+        self.total -= size
+
+    def certain_after(self, sizes: list[int]) -> int:
+        """Of the last tokens, of these sizes: with how many it was certain to be a loop, or all."""
+        loop, end = self.detector.loop, self.total - sum(sizes)
+        if loop is not None:
+            for number, size in enumerate(sizes, 1):
+                end += size
+                if end >= loop.start + loop.span:
+                    return number
+        return len(sizes)
+
     @property
     def tokens(self) -> int:
-        """About as many as this attempt has given: a server sends one at a time."""
-        return len(self.pieces) - self.before
+        """As many as this attempt has given."""
+        return self.count - self.before
 
     def seen(self) -> bytes:
         """What the client has of it."""
@@ -79,7 +98,7 @@ class Text:
         for block in self._blocks:
             detector = Knowing(detector, block)
         self.detector, self.feed = detector, detector.feed
-        self.pieces, self.before = [seen], 1
+        self.pieces, self.before = [seen], self.count
         self.total = self.sent = len(known)
         self._ahead = len(known) - len(seen)
         self.feed(known)
@@ -117,13 +136,6 @@ class Texts:
         """What the client has of it."""
         text = self._texts.get((choice, channel))
         return text.seen() if text is not None else b""
-
-    def kept(self, looping: Text, loop: Loop) -> dict[Channel, str]:
-        """What the client has of that choice, up to the end of the first copy of what repeats
-        itself."""
-        found = {one: self.seen(one, looping.choice) for one in Channel}
-        found[looping.channel] = found[looping.channel][: loop.cut]
-        return {one: text.decode(errors="ignore") for one, text in found.items()}
 
     @property
     def tokens(self) -> int:
