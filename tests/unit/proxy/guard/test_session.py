@@ -285,7 +285,7 @@ def test_reasoning_is_ended_by_the_server_where_it_can() -> None:
     assert 1 <= copies(reasoning(found.out)) <= 2
     assert content(found.out) == "It is 4."
     assert found.out.endswith(b"data: [DONE]\n\n")
-    assert b"; reasoning ended\n\n" in found.out
+    assert b"; the reasoning is to end\n\n" in found.out
 
 
 def test_reasoning_that_does_not_end_is_cut() -> None:
