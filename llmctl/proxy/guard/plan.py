@@ -27,7 +27,6 @@ class _Asked(msgspec.Struct):
     grammar: Any = None
     json_schema: Any = None
     return_progress: Any = False
-    reasoning_control: Any = False
     return_tokens: Any = False
     logprobs: Any = None
     max_tokens: Any = None

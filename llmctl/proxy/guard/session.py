@@ -284,7 +284,8 @@ class Session:
     def _join(self, text: Text) -> None:
         """A model that was interrupted begins a sentence anew."""
         seen = text.seen()
-        if text.channel is Channel.CONTENT and seen and not seen.endswith(b"\n"):
+        is_open = bool(seen) and not seen.endswith(b"\n") and not self._seam
+        if text.channel is Channel.CONTENT and is_open:
             self._seam = self._splice.said("\n\n")
 
     def stopped(self, why: str = "it repeated itself") -> bytes:
@@ -292,5 +293,6 @@ class Session:
         self.wants, self.is_over, self._is_deaf = Step.STOP, True, True
         self._hold.drop()
         self._forget_shape()
-        words = f"\n\n[llmctl: the answer was stopped: {why}]"
-        return self._splice.stopped(words, self.texts.tokens)
+        seam, self._seam = self._seam, b""
+        words = ("" if seam else "\n\n") + f"[llmctl: the answer was stopped: {why}]"
+        return seam + self._splice.stopped(words, self.texts.tokens)

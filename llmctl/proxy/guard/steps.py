@@ -47,7 +47,7 @@ class Found(msgspec.Struct, frozen=True):
     def comment(self, retries: int) -> bytes:
         """What is said of it in the stream: clients take no notice, people can read it."""
         done = {
-            Step.END_REASONING: "reasoning ended",
+            Step.END_REASONING: "the reasoning is to end",
             Step.RETRY: f"asked again ({self.attempt} of {retries})",
             Step.STOP: "stopped",
         }[self.step]

@@ -181,6 +181,9 @@ def test_a_further_attempt_that_is_refused_ends_the_answer_honestly(
     wire.server().says(REFUSED)
     body = body_in(client)
     assert b"could not be asked for again (400)" in body
+    ((head, _),) = answers_in(bytes(client.heard))
+    said = dict(head.headers).get(b"x-llmctl-guard")
+    assert said == (None if stream else b"exact; step=retry; repeats=69.4; outcome=stopped")
     assert b'"finish_reason":"length"' in body
     assert b'"stop"' not in body
     assert in_flight(wire) == 0

@@ -171,6 +171,19 @@ def test_a_stopped_response_has_all_of_its_items() -> None:
     assert copies(done[0]["content"][0]["text"]) > 1
 
 
+def test_a_response_that_is_stopped_between_attempts_tells_what_went_out() -> None:
+    """Of the attempts that follow nothing does, so one empty line joins nothing to nothing."""
+    streams = [looping("responses", n, opening=()) for n in range(4)]
+    told: list[Any] = [one for _, one in events(played("responses", streams).out)]
+    deltas: dict[str, str] = {}
+    for one in told:
+        if one["type"] == "response.output_text.delta":
+            deltas[one["item_id"]] = deltas.get(one["item_id"], "") + one["delta"]
+    output = told[-1]["response"]["output"]
+    assert {one["id"]: one["content"][0]["text"] for one in output} == deltas
+    assert "\n\n\n" not in "".join(deltas.values())
+
+
 def test_calls_in_a_stopped_response_have_the_arguments_that_went_out() -> None:
     speaker = Speaker("responses")
     stream = speaker.begin() + speaker.call('{"city":', ' "Ulm"}')
@@ -272,7 +285,7 @@ def test_reasoning_is_ended_by_the_server_where_it_can() -> None:
     assert 1 <= copies(reasoning(found.out)) <= 2
     assert content(found.out) == "It is 4."
     assert found.out.endswith(b"data: [DONE]\n\n")
-    assert b"; reasoning ended\n\n" in found.out
+    assert b"; the reasoning is to end\n\n" in found.out
 
 
 def test_reasoning_that_does_not_end_is_cut() -> None:
