@@ -51,7 +51,7 @@ class Course:
         self.is_waiting = self.is_full = self.is_watching = self._counted = self._is_over = False
         self._tries = 0
         self._unsent = b""
-        self._heard_at, self._has_heard = self.record.began, False
+        self._heard_at, self._heard_bytes = self.record.began, 0
         self._waits_since: float | None = None
 
     @property
@@ -93,3 +93,18 @@ class Course:
         if self._delivery is NONE:
             return "receiving"
         return "streaming" if self.answer.has_answer else "prefill"
+
+    def _send(self, data: bytes) -> None:
+        if self._unsent:
+            data, self._unsent = self._unsent + data, b""
+        if data:
+            self._client.send(data)
+
+    def _drop_delivery(self) -> None:
+        delivery, self._delivery = self._delivery, NONE
+        delivery.drop()
+
+    def _uncount(self) -> None:
+        if self._counted and self.served is not None:
+            self._counted = False
+            self._proxy.board.done(self.served)

@@ -29,7 +29,8 @@ class Events:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        self._is_anthropic = endpoint.dialect is Dialect.ANTHROPIC
+        self.translates = endpoint.dialect is Dialect.ANTHROPIC
+        """Are errors of the server in words that its clients do not know?"""
         self._held = b""
         self.is_torn = False
         """Part of an event is out."""
@@ -43,7 +44,7 @@ class Events:
                 return b""
         else:
             self.is_torn = False
-        if self._is_anthropic and b"event: error" in data:
+        if self.translates and b"event: error" in data:
             data = translated(data)
         self.last.append(data)
         return data

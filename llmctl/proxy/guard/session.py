@@ -6,7 +6,7 @@ certain, the mildest step that is left is taken: the reasoning is ended; the ans
 for again; it is stopped, and says so.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from llmctl.core.guard.verdict import Channel, Loop
 from llmctl.proxy.guard.event import Event, parsed, split
@@ -14,19 +14,13 @@ from llmctl.proxy.guard.hold import Hold, Marks
 from llmctl.proxy.guard.plan import Plan
 from llmctl.proxy.guard.replay import replayed, said_before
 from llmctl.proxy.guard.shape import SPECIAL, Shape, learned
-from llmctl.proxy.guard.splice import Splice
-from llmctl.proxy.guard.splice_messages import MessagesSplice
-from llmctl.proxy.guard.splice_openai import OpenAISplice
-from llmctl.proxy.guard.splice_responses import ResponsesSplice
-from llmctl.proxy.guard.steps import Found, Step, mildest
+from llmctl.proxy.guard.splices import splice_for
+from llmctl.proxy.guard.steps import MOST_DROPPED, Found, Step, mildest
 from llmctl.proxy.guard.tally import Tally
 from llmctl.proxy.guard.texts import MOST_KEPT, Makes, Text, Texts
 
 _NO_SHAPE = Shape(b"\0", b"")
 """No event begins with it."""
-MOST_DROPPED = 512
-"""Pieces of reasoning that may still come after the server was told to end it; at 50 tokens/s that
-is ten seconds."""
 
 
 class Session:
@@ -39,7 +33,7 @@ class Session:
         self.texts = Texts(detector, plan.settings.window)
         self._hold = Hold()
         self.tally = Tally()
-        self._splice = self._splicing()
+        self._splice = splice_for(plan, self.tally, self.texts)
         self.wants: Step | None = None
         self.findings: list[Found] = []
         self.attempt = 0
@@ -54,16 +48,6 @@ class Session:
         self._from, self._to = 0, 0
         self._shape = _NO_SHAPE
         self._text = self.texts.of(0, Channel.CONTENT)
-
-    def _splicing(self) -> Splice:
-        plan = self.plan
-        if plan.endpoint == "messages":
-            return MessagesSplice(self.tally)
-        if plan.endpoint == "responses":
-            return ResponsesSplice(self.tally, self.texts.seen, model=plan.model)
-        return OpenAISplice(
-            self.tally, wants_usage=plan.wants_usage, hides_progress=plan.hides_progress
-        )
 
     @property
     def completion(self) -> str | None:
@@ -90,17 +74,33 @@ class Session:
                     text.sent = total
                     return data
                 return self._doubtful([data], text, [len(piece)])
-            said = self._shape.told(data) if self._text.total <= MOST_KEPT else None
-            if said is not None:
-                return self._heard(data, said)
+            out = self._heard(data)
+            if out is not None:
+                return out
         if self._is_deaf:
             return b""
         events = split(data)
-        return self._take(data) if len(events) == 1 else b"".join(map(self.feed, events))
+        return b"".join(self._mixed(events)) if len(events) > 1 else self._take(data)
 
-    def _heard(self, data: bytes, said: list[str]) -> bytes:
+    def _mixed(self, events: list[bytes]) -> Iterator[bytes]:
+        """Events of which some are alike."""
+        run: list[bytes] = []
+        for raw in [*events, b""]:
+            if raw.startswith(self._before) and raw.endswith(self._after):
+                run.append(raw)
+                continue
+            out = self._heard(b"".join(run)) if run else b""
+            yield out if out is not None else b"".join(map(self.feed, run))
+            run = []
+            if raw:
+                yield self.feed(raw)
+
+    def _heard(self, data: bytes) -> bytes | None:
         """Events of the common shape, several or with escapes: their texts are looked at as one,
-        which is no different from one by one but for those behind the end of a loop."""
+        which changes nothing but for those behind a loop. None: they are something else."""
+        said = self._shape.told(data) if self._text.total <= MOST_KEPT else None
+        if said is None:
+            return None
         text, piece = self._text, "".join(said).encode()
         if text.take(piece, len(said)) and not self._holds:
             text.sent = text.total
