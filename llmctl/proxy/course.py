@@ -51,7 +51,7 @@ class Course:
         self.is_waiting = self.is_full = self.is_watching = self._counted = self._is_over = False
         self._tries = 0
         self._unsent = b""
-        self._heard_at, self._has_heard = self.record.began, False
+        self._heard_at, self._heard_bytes = self.record.began, 0
         self._waits_since: float | None = None
 
     @property
@@ -90,15 +90,6 @@ class Course:
         self._proxy.journal.admitted(self.ticket, self.record)
         self._tries += 1
 
-    def _drop_delivery(self) -> None:
-        delivery, self._delivery = self._delivery, NONE
-        delivery.drop()
-
-    def _uncount(self) -> None:
-        if self._counted and self.served is not None:
-            self._counted = False
-            self._proxy.board.done(self.served)
-
     @property
     def state(self) -> str:
         """In a word, for who looks on."""
@@ -107,3 +98,22 @@ class Course:
         if self._delivery is NONE:
             return "receiving"
         return "streaming" if self.answer.has_answer else "prefill"
+
+    def progress(self, event: bytes) -> None:
+        """An event of ours that says how the wait goes."""
+        self._send(self.answer.event(event))
+
+    def _send(self, data: bytes) -> None:
+        if self._unsent:
+            data, self._unsent = self._unsent + data, b""
+        if data:
+            self._client.send(data)
+
+    def _drop_delivery(self) -> None:
+        delivery, self._delivery = self._delivery, NONE
+        delivery.drop()
+
+    def _uncount(self) -> None:
+        if self._counted and self.served is not None:
+            self._counted = False
+            self._proxy.board.done(self.served)

@@ -32,7 +32,8 @@ class Events:
 
     def __init__(self, endpoint: Endpoint, *, is_whole: bool = False) -> None:
         self._endpoint = endpoint
-        self._translates = endpoint.dialect is Dialect.ANTHROPIC and not is_whole
+        self.translates = endpoint.dialect is Dialect.ANTHROPIC and not is_whole
+        """Are errors of the server in words that its clients do not know?"""
         self._most = _MOST_OF_WHOLE if is_whole else _MOST_HELD
         self._held = b""
         self.is_torn = False
@@ -47,7 +48,7 @@ class Events:
                 return b""
         else:
             self.is_torn = False
-        if self._translates and b"event: error" in data:
+        if self.translates and b"event: error" in data:
             data = translated(data)
         self.last.append(data)
         return data

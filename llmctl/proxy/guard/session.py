@@ -6,7 +6,7 @@ certain, the mildest step that is left is taken: the reasoning is ended; the ans
 for again; it is stopped, and says so.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -16,16 +16,14 @@ from llmctl.proxy.guard.hold import Hold, Marks
 from llmctl.proxy.guard.plan import Plan
 from llmctl.proxy.guard.replay import replayed, said_before
 from llmctl.proxy.guard.shape import SPECIAL, Shape, learned
-from llmctl.proxy.guard.splicing import splicing
-from llmctl.proxy.guard.steps import Found, Step, mildest
+from llmctl.proxy.guard.splice import passed
+from llmctl.proxy.guard.splices import splice_for
+from llmctl.proxy.guard.steps import MOST_DROPPED, Found, Step, mildest
 from llmctl.proxy.guard.tally import Tally
 from llmctl.proxy.guard.texts import MOST_KEPT, Makes, Text, Texts
 
 _NO_SHAPE = Shape(b"\0", b"")
 """No event begins with it."""
-MOST_DROPPED = 512
-"""Pieces of reasoning that may still come after the server was told to end it; at 50 tokens/s that
-is ten seconds."""
 
 
 class Session:
@@ -38,7 +36,7 @@ class Session:
         self.texts = Texts(detector, plan.settings.window)
         self._hold = Hold()
         self.tally = Tally()
-        self._splice = splicing(plan, self.tally, self.texts)
+        self._splice = splice_for(plan, self.tally, self.texts)
         self.wants: Step | None = None
         self.findings: list[Found] = []
         self.attempt = 0
@@ -79,17 +77,33 @@ class Session:
                     text.sent = total
                     return data
                 return self._doubtful([data], text, [len(piece)])
-            said = self._shape.told(data) if self._text.total <= MOST_KEPT else None
-            if said is not None:
-                return self._heard(data, said)
+            out = self._heard(data)
+            if out is not None:
+                return out
         if self._is_deaf:
             return b""
         events = split(data)
-        return self._take(data) if len(events) == 1 else b"".join(map(self.feed, events))
+        return b"".join(self._mixed(events)) if len(events) > 1 else self._take(data)
 
-    def _heard(self, data: bytes, said: list[str]) -> bytes:
+    def _mixed(self, events: list[bytes]) -> Iterator[bytes]:
+        """Events of which some are alike."""
+        run: list[bytes] = []
+        for raw in [*events, b""]:
+            if raw.startswith(self._before) and raw.endswith(self._after):
+                run.append(raw)
+                continue
+            out = self._heard(b"".join(run)) if run else b""
+            yield out if out is not None else b"".join(map(self.feed, run))
+            run = []
+            if raw:
+                yield self.feed(raw)
+
+    def _heard(self, data: bytes) -> bytes | None:
         """Events of the common shape, several or with escapes: their texts are looked at as one,
-        which is no different from one by one but for those behind the end of a loop."""
+        which changes nothing but for those behind a loop. None: they are something else."""
+        said = self._shape.told(data) if self._text.total <= MOST_KEPT else None
+        if said is None:
+            return None
         text, piece = self._text, "".join(said).encode()
         if text.take(piece, len(said)) and not self._holds:
             text.sent = text.total
@@ -163,20 +177,10 @@ class Session:
         return self._out(self._hold.safe(every=True))
 
     def _out(self, events: Iterable[bytes | Event]) -> bytes:
-        found = b"".join([self._passed(event) for event in events])
+        found = b"".join([passed(self._splice, event) for event in events])
         if self._seam and found:
             found, self._seam = self._seam + found, b""
         return found
-
-    def _passed(self, event: bytes | Event) -> bytes:
-        """What the client gets of it. Those of the common shape, which are all of a first attempt,
-        say nothing new of the stream."""
-        if isinstance(event, bytes):
-            return event
-        try:
-            return self._splice.passed(event)
-        except (KeyError, TypeError, AttributeError, ValueError, IndexError):
-            return event.raw  # of a shape that nobody promised
 
     def _learn(self, event: Event) -> None:
         """Only the first attempt goes out as it comes."""
@@ -195,8 +199,7 @@ class Session:
     # Loops
 
     def _found(self, text: Text, loop: Loop) -> bytes:
-        step = self._next(text, loop)
-        self.wants = step
+        self.wants = step = self._next(text, loop)
         if step is Step.NOTE:
             self._note(text, loop, step, 0)
             text.release()
@@ -228,8 +231,8 @@ class Session:
         return self.comment + self.stopped() if step is Step.STOP else self.comment
 
     def _note(self, text: Text, loop: Loop, step: Step, held: int) -> None:
-        found = Found(text.channel, loop, step, self.attempt + 1, self.texts.tokens, held)
-        self.findings.append(found)
+        tokens, attempt = self.texts.tokens, self.attempt + 1
+        self.findings.append(Found(text.channel, loop, step, attempt, tokens, held))
 
     @property
     def comment(self) -> bytes:
@@ -252,9 +255,8 @@ class Session:
     def _escalated(self) -> bytes:
         """It does not end: the next step."""
         self._dropping = None
-        text, loop = self._looping
-        self.wants = step = self._next(text, loop)
-        return self._taken(text, loop, step)
+        self.wants = step = self._next(*self._looping)
+        return self._taken(*self._looping, step)
 
     def not_ended(self) -> bytes:
         """The server did not end the reasoning when it was asked to."""

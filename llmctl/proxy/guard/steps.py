@@ -7,6 +7,10 @@ import msgspec
 from llmctl.core.guard.verdict import Channel, Loop
 from llmctl.proxy.guard.plan import Plan
 
+MOST_DROPPED = 512
+"""Pieces of reasoning that may still come after the server was told to end it; at 50 tokens/s that
+is ten seconds."""
+
 
 class Step(enum.Enum):
     """What the relay is asked to do."""

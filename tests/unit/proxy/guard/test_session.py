@@ -14,8 +14,8 @@ from support.streams import ERRORS, events
 from llmctl.core.guard.verdict import Channel, Loop
 from llmctl.proxy.guard.assemble import Assembler
 from llmctl.proxy.guard.plan import plan
-from llmctl.proxy.guard.session import MOST_DROPPED, Session
-from llmctl.proxy.guard.steps import Step
+from llmctl.proxy.guard.session import Session
+from llmctl.proxy.guard.steps import MOST_DROPPED, Step
 
 BLOCK = "Wait, let me look at that once more from the start. "
 PIECES = re.findall(r" ?[^ ]+ ?", BLOCK)
@@ -447,8 +447,8 @@ class Scripted:
     def feed(self, piece: bytes) -> int:
         self.total += len(piece)
         begin, end = self.doubts
-        if not begin <= self.total < end:
-            self.safe = self.total
+        doubtful = begin <= self.total < end  # as for any cut of the text
+        self.safe = max(self.safe, begin - 1 if doubtful else self.total)
         return self.safe
 
 

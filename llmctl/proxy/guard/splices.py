@@ -1,4 +1,4 @@
-"""Which of the splices an answer needs."""
+"""Which dialect is spliced how."""
 
 from llmctl.proxy.guard.plan import Plan
 from llmctl.proxy.guard.splice import Splice
@@ -9,8 +9,8 @@ from llmctl.proxy.guard.tally import Tally
 from llmctl.proxy.guard.texts import Texts
 
 
-def splicing(plan: Plan, tally: Tally, texts: Texts) -> Splice:
-    """The one of its endpoint."""
+def splice_for(plan: Plan, tally: Tally, texts: Texts) -> Splice:
+    """Of one answer."""
     if plan.endpoint == "messages":
         return MessagesSplice(tally)
     if plan.endpoint == "responses":
