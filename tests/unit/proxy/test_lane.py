@@ -31,7 +31,8 @@ def asked(path: bytes = b"/v1/chat/completions") -> bytes:
 
 
 def told(
-    said: Iterable[bytes], *, path: bytes = b"/v1/chat/completions", guard: GuardSettings | None = None
+    said: Iterable[bytes], *, path: bytes = b"/v1/chat/completions",
+    guard: GuardSettings | None = None,
 ) -> bytes:  # fmt: skip
     """What a client gets of an answer that comes in these reads."""
     with Wire(guard=guard) as wire:
