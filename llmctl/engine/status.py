@@ -20,7 +20,8 @@ Asked = Callable[[], tuple[UnitStatus, ...]]
 
 
 class Instance(msgspec.Struct, frozen=True):
-    """One unit that is not plainly stopped."""
+    """One unit that is not plainly stopped. ctx: tokens that one request may use, as its server
+    says."""
 
     profile: str
     unit: str
@@ -32,6 +33,7 @@ class Instance(msgspec.Struct, frozen=True):
     memory_bytes: int | None
     tokens_per_s: float | None = None
     notes: tuple[str, ...] = ()
+    ctx: int | None = None
 
 
 class GroupView(msgspec.Struct, frozen=True):
@@ -89,7 +91,7 @@ def _instance(box: Box, status: UnitStatus, group: str) -> Instance:
     return Instance(
         name, status.unit, group, state, port, status.pid,
         uptime(box, status.pid), memory(box, status), speed,
-        tuple(_notes(box, status, profile, answer)),
+        tuple(_notes(box, status, profile, answer)), answer.ctx if state is State.READY else None,
     )  # fmt: skip
 
 

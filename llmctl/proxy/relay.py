@@ -131,7 +131,7 @@ class Relay(Course):
         )  # fmt: skip
         self._delivery = Delivery(
             self, head, body, is_head=self.request.method == b"HEAD",
-            may_switch=self.request.wants_websocket,
+            may_switch=self.request.wants_websocket, is_repeatable=self.is_repeatable,
         )  # fmt: skip
         if self.is_full:
             self._delivery.pause()
@@ -196,7 +196,8 @@ class Relay(Course):
         if self._healing is not None and self._healing.is_again:
             self._healing.head(head)
             return
-        if head.status == 503 and not self.answer.has_answer and self._tries < MOST_TRIES:
+        is_new = not self.answer.has_answer and self.is_repeatable
+        if head.status == 503 and is_new and self._tries < MOST_TRIES:
             self.nothing_came(f"{self.model} is loading")
             return
         self.answer.closes |= self._client.closes_after(self)
@@ -220,14 +221,10 @@ class Relay(Course):
         """Of a stream of events the usual ones can go the short way."""
         events, write = self.answer.passing, self._client.writer
         is_limited = self._healing is not None and self._healing.is_limited
-        if events is not None and write is not None and self.record.first and not is_limited:
+        if self.record.first is None or is_limited:
+            return
+        if events is not None and write is not None:
             self._delivery.hurry(Lane(self.answer, events, write, self._heed))
-
-    def _heed(self) -> None:
-        """Take the step that the guard wants, if any."""
-        healing = self._healing
-        if healing is not None and (healing.is_limited or healing.session.wants is not None):
-            healing.heard()
 
     def raw(self, data: bytes) -> None:
         """After a 101."""
@@ -254,11 +251,16 @@ class Relay(Course):
         if self.answer.has_answer:
             told = f"{self.model} went away in the midst of its answer: {why}."
             self.refuse(Trouble(502, "upstream_died", told))
+        elif self._delivery.has_sent and not self.is_repeatable:
+            self.refuse(Trouble(
+                502, "no_answer", f"{self.model} went away: {why}. It may have done what was asked "
+                "for, so it is not asked again.", is_final=True,
+            ))  # fmt: skip
         else:
             self.nothing_came(f"{self.model} went away: {why}")
 
     def nothing_came(self, why: str) -> None:
-        """No byte of an answer: generating has no effects, so it can be asked for again."""
+        """No byte of an answer, and nothing that asking again would do twice."""
         if self.answer.has_answer:  # this was a further attempt at one
             self.lost(why)
             return

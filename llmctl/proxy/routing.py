@@ -13,8 +13,8 @@ UPSTREAM = b"/upstream/"
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):
     """One profile as the proxy serves it. group: None is a resident. port: of its first instance.
-    pid: of its process, 0 for none. key: of its server. ctx: tokens, None where it is not known
-    yet. guard: config.yaml's and its profile's settings."""
+    pid: of its process, 0 for none. key: of its server. ctx: tokens that one request may use, None
+    where it is not known yet. guard: config.yaml's and its profile's settings."""
 
     name: str
     group: str | None
