@@ -117,3 +117,9 @@ class Course:
         if self._counted and self.served is not None:
             self._counted = False
             self._proxy.board.done(self.served)
+
+    def _heed(self) -> None:
+        """Take the step that the guard wants, if any."""
+        healing = self._healing
+        if healing is not None and (healing.is_limited or healing.session.wants is not None):
+            healing.heard()

@@ -217,14 +217,10 @@ class Relay(Course):
         """Of a stream of events the usual ones can go the short way."""
         events, write = self.answer.passing, self._client.writer
         is_limited = self._healing is not None and self._healing.is_limited
-        if events is not None and write is not None and self.record.first and not is_limited:
+        if self.record.first is None or is_limited:
+            return
+        if events is not None and write is not None:
             self._delivery.hurry(Lane(self.answer, events, write, self._heed))
-
-    def _heed(self) -> None:
-        """Take the step that the guard wants, if any."""
-        healing = self._healing
-        if healing is not None and (healing.is_limited or healing.session.wants is not None):
-            healing.heard()
 
     def raw(self, data: bytes) -> None:
         """After a 101."""

@@ -12,7 +12,7 @@ import msgspec
 
 from llmctl.core.guard.verdict import Channel, Loop
 from llmctl.proxy.guard.event import Event, parsed, split
-from llmctl.proxy.guard.hold import Hold, Marks
+from llmctl.proxy.guard.hold import Hold
 from llmctl.proxy.guard.plan import Plan
 from llmctl.proxy.guard.replay import replayed, said_before
 from llmctl.proxy.guard.shape import SPECIAL, Shape, learned
@@ -124,17 +124,23 @@ class Session:
             return raw
         if self._dropping is not None and self._is_dropped(event, self._dropping):
             return self._escalated() if self._dropped > MOST_DROPPED else b""
-        out, marks = b"", []
+        out, marks, goes = b"", [], True
         for delta in event.deltas:
             text = self.texts.of(delta.choice, delta.channel)
             if text is not self._text:
                 out += self._moved_on(text)
-            text.take(delta.text)
+            goes &= text.take(delta.text)
             marks.append((text, text.total))
-        if event.ends:
-            return out + self._ended(event, tuple(marks))
-        self._learn(event)
-        return out + self._watched(event, tuple(marks))
+        if event.ends:  # a text that ends by itself was no loop
+            self._dropping, goes = None, True
+        else:
+            self._learn(event)
+        if goes and not (self._holds or self._seam):
+            for text, end in marks:
+                text.sent = end
+            return out + passed(self._splice, event)
+        self._hold.put(event, tuple(marks))
+        return out + (self._all() if event.ends else self._released([one for one, _ in marks]))
 
     def _moved_on(self, text: Text) -> bytes:
         """The model has begun another text: what it held in the one before has ended."""
@@ -142,22 +148,11 @@ class Session:
         self._forget_shape()
         return self._all() if before.choice == text.choice else b""
 
-    def _ended(self, event: Event, marks: Marks) -> bytes:
-        """A text has ended by itself, so it was no loop."""
-        self._dropping = None
-        self._hold.put(event, marks)
-        return self._all()
-
     def _doubtful(self, events: list[bytes], text: Text, sizes: list[int]) -> bytes:
         """Events of the common shape that may not go out at once. sizes: of their pieces of text,
         which the detector knows."""
         self._hold.add(events, text, sizes)
         return self._released((text,))
-
-    def _watched(self, event: Event, marks: Marks) -> bytes:
-        """Any other event: pass it on, hold it, or find that it is a loop."""
-        self._hold.put(event, marks)
-        return self._released([text for text, _ in marks])
 
     def _released(self, texts: Iterable[Text]) -> bytes:
         out = self._out(self._hold.safe())

@@ -34,8 +34,9 @@ class Shape:
         A text has no line end in it (JSON escapes them), so by lines all can be found at once; and
         put together again they must be what came. Escapes that would join two texts change how many
         there are."""
-        inside = self._inside(data)
-        if self.between.join(inside) != data[len(self.before) : -len(self.after)]:
+        whole = data[len(self.before) : -len(self.after)]
+        inside = [whole] if b"\n" not in whole else self._inside(data)
+        if len(inside) > 1 and self.between.join(inside) != whole:
             return None
         try:
             found = _STRINGS.decode(b'["%b"]' % b'","'.join(inside))

@@ -31,11 +31,9 @@ def asked(path: bytes = b"/v1/chat/completions") -> bytes:
 
 
 def told(
-    said: Iterable[bytes],
-    *,
-    path: bytes = b"/v1/chat/completions",
+    said: Iterable[bytes], *, path: bytes = b"/v1/chat/completions",
     guard: GuardSettings | None = None,
-) -> bytes:
+) -> bytes:  # fmt: skip
     """What a client gets of an answer that comes in these reads."""
     with Wire(guard=guard) as wire:
         client = wire.connect()
