@@ -68,7 +68,6 @@ class Session:
             if piece.translate(None, SPECIAL) == piece:
                 text = self._text
                 text.pieces.append(piece)
-                text.count += 1
                 total = text.total = text.total + len(piece)
                 if text.feed(piece) >= total and not self._holds:
                     text.sent = total
@@ -251,7 +250,7 @@ class Session:
             self._dropping = None
             return False
         self._dropped += len(event.deltas)
-        text.count += len(event.deltas)  # they were generated
+        text.uncounted += len(event.deltas)  # they were generated
         return bool(event.deltas)
 
     def _escalated(self) -> bytes:
