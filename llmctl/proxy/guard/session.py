@@ -22,6 +22,7 @@ from llmctl.proxy.guard.steps import MOST_DROPPED, Found, Step, mildest
 from llmctl.proxy.guard.tally import Tally
 from llmctl.proxy.guard.texts import MOST_KEPT, Makes, Text, Texts
 
+_MOST_ODD = 8  # events at the ends of a read: a role, a finish, [DONE]
 _NO_SHAPE = Shape(b"\0", b"")
 """No event begins with it."""
 
@@ -46,9 +47,8 @@ class Session:
         self._seam = b""
         """What joins two attempts; it goes out with the first of the second."""
         self._dropping: Text | None = None
-        self._dropped = 0
         self._before, self._after = _NO_SHAPE.before, b""
-        self._from, self._to = 0, 0
+        self._from = self._to = self._dropped = 0
         self._shape = _NO_SHAPE
         self._text = self.texts.of(0, Channel.CONTENT)
 
@@ -71,7 +71,6 @@ class Session:
             if piece.translate(None, SPECIAL) == piece:
                 text = self._text
                 text.pieces.append(piece)
-                text.count += 1
                 total = text.total = text.total + len(piece)
                 if text.feed(piece) >= total and not self._holds:
                     text.sent = total
@@ -82,21 +81,26 @@ class Session:
                 return out
         if self._is_deaf:
             return b""
-        events = split(data)
-        return b"".join(self._mixed(events)) if len(events) > 1 else self._take(data)
+        several = b"\r" in data or data.find(b"\n\n", 0, -2) >= 0
+        return b"".join(self._mixed(data)) if several else self._take(data)
 
-    def _mixed(self, events: list[bytes]) -> Iterator[bytes]:
-        """Events of which some are alike."""
-        run: list[bytes] = []
-        for raw in [*events, b""]:
-            if raw.startswith(self._before) and raw.endswith(self._after):
-                run.append(raw)
-                continue
-            out = self._heard(b"".join(run)) if run else b""
-            yield out if out is not None else b"".join(map(self.feed, run))
-            run = []
-            if raw:
-                yield self.feed(raw)
+    def _mixed(self, data: bytes) -> Iterator[bytes]:
+        """Several events, of which those in the middle may be alike."""
+        for _ in range(0 if b"\r" in data else _MOST_ODD):
+            upto = data.rfind(self._after, len(self._before)) + len(self._after)
+            if upto >= len(self._before + self._after) and data.startswith(self._before):
+                out = self._heard(data[:upto])
+                if out is None:
+                    break
+                yield out
+            else:
+                upto = data.find(b"\n\n") + 2
+                yield self.feed(data[:upto] if upto > 1 else data)
+            data = data[upto:] if upto > 1 else b""
+            if not data:
+                return
+        events = split(data)
+        yield from map(self.feed, events) if len(events) > 1 else [self._take(data)]
 
     def _heard(self, data: bytes) -> bytes | None:
         """Events of the common shape, several or with escapes: their texts are looked at as one,
@@ -244,7 +248,7 @@ class Session:
             self._dropping = None
             return False
         self._dropped += len(event.deltas)
-        text.count += len(event.deltas)  # they were generated
+        text.uncounted += len(event.deltas)  # they were generated
         return bool(event.deltas)
 
     def _escalated(self) -> bytes:

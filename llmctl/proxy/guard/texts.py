@@ -35,8 +35,8 @@ class Makes(Protocol):
 
 class Text:
     """One text: a channel of a choice. total: bytes that came; sent: of them, those that went to
-    the client, or may go. count: of the tokens of all attempts, about: a server sends one at a
-    time. feed: of its detector. is_watched: False once nothing is asked of it."""
+    the client, or may go. uncounted: tokens that came, but for one a piece. feed: of its
+    detector. is_watched: False once nothing is asked of it."""
 
     def __init__(self, choice: int, channel: Channel, detector: Watching) -> None:
         self.choice, self.channel = choice, channel
@@ -45,7 +45,7 @@ class Text:
         self.pieces: list[bytes] = []
         self._blocks: list[bytes] = []
         """What it repeated in earlier attempts."""
-        self.total = self.sent = self.count = 0
+        self.total = self.sent = self.uncounted = 0
         self._ahead = 0
         """Bytes that its detector knows and the client has not."""
         self.before = 0
@@ -55,7 +55,7 @@ class Text:
     def take(self, piece: bytes, count: int = 1) -> bool:
         """More of it, so many tokens. May it go out?"""
         self.pieces.append(piece)
-        self.count += count
+        self.uncounted += count - 1
         self.total += len(piece)
         return self.feed(piece) >= self.total and self.total <= MOST_KEPT
 
@@ -63,7 +63,7 @@ class Text:
         """The last tokens are to come again. sizes: theirs, in bytes."""
         size = sum(sizes)
         self.pieces[-1] = self.pieces[-1][:-size]
-        self.count -= len(sizes)
+        self.uncounted -= len(sizes)
         self.total -= size
 
     def certain_after(self, sizes: list[int]) -> int:
@@ -80,6 +80,11 @@ class Text:
     def tokens(self) -> int:
         """As many as this attempt has given."""
         return self.count - self.before
+
+    @property
+    def count(self) -> int:
+        """The tokens of all attempts, about: a server sends one at a time."""
+        return len(self.pieces) + self.uncounted
 
     def seen(self) -> bytes:
         """What the client has of it."""
@@ -98,7 +103,8 @@ class Text:
         for block in self._blocks:
             detector = Knowing(detector, block)
         self.detector, self.feed = detector, detector.feed
-        self.pieces, self.before = [seen], self.count
+        self.before = self.count
+        self.uncounted, self.pieces = self.before - 1, [seen]
         self.total = self.sent = len(known)
         self._ahead = len(known) - len(seen)
         self.feed(known)

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.guarding import reads, session_of
 from support.speaking import ENDPOINTS, TALKING, Speaker, name_of
@@ -56,6 +56,7 @@ def test_recorded_streams_pass_as_they_come(name: str, size: int) -> None:
     assert b"".join(session.feed(piece) for piece in reads(data, size)) == data
 
 
+@settings(deadline=None)
 @pytest.mark.parametrize("dialect", ENDPOINTS)
 @given(pieces=st.lists(st.text(min_size=1), min_size=1, max_size=30), size=st.integers(1, 4))
 def test_every_text_is_heard_as_it_is_meant(dialect: str, pieces: list[str], size: int) -> None:
