@@ -5,7 +5,9 @@ third of its time for its email and ssl imports.
 """
 
 import contextlib
+import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -15,6 +17,8 @@ from llmctl.host.base import Connection, Host
 
 TIMEOUT_S = 2.0
 _MOST_BYTES = 1 << 20
+DRAFTED = "llamacpp:spec_decode_num_draft_tokens_total"
+"""Of /metrics: tokens that were drafted since the server's start."""
 
 
 def probe(host: Host, port: int, *, key: str | None = None) -> Answer:
@@ -62,15 +66,23 @@ def _ctx(model: Any) -> int | None:
     return found if isinstance(found, int) and found > 0 else None
 
 
-def tokens_per_second(host: Host, port: int, *, key: str | None = None) -> float | None:
-    """Speed of the last generations, as the server's own /metrics has it; None: it does not say."""
+def counters(host: Host, port: int, *, key: str | None = None) -> dict[str, float]:
+    """What the server's own /metrics has, by name and labels; empty: it has none, or is silent."""
     status, body = get(host, port, "/metrics", key=key)
+    found: dict[str, float] = {}
     for line in body.decode(errors="replace").splitlines() if status == 200 else ():
-        if line.startswith("llamacpp:predicted_tokens_seconds "):
-            with contextlib.suppress(ValueError, IndexError):
-                speed = float(line.split()[1])
-                return speed if speed > 0 else None
-    return None
+        name, _, value = line.rpartition(" ")
+        if name and not name.startswith("#"):
+            with contextlib.suppress(ValueError):
+                if math.isfinite(number := float(value)):
+                    found[name] = number
+    return found
+
+
+def tokens_per_second(samples: Mapping[str, float]) -> float | None:
+    """Speed of the last generations, as `counters` has it; None: it does not say."""
+    speed = samples.get("llamacpp:predicted_tokens_seconds", 0.0)
+    return speed if speed > 0 else None
 
 
 def get(

@@ -27,6 +27,8 @@ COMMANDS = {
     "show": "profiles",
     "render": "profiles",
     "plan": "plan",
+    "bench": "bench",
+    "tune": "tune",
     "scan": "scan",
     "new": "new",
     "devices": "devices",

@@ -22,7 +22,7 @@ def show_overview(box: Box, *, as_json: bool, asked: Asked | None = None) -> Non
     rows = [_row(one) for one in seen.instances]
     table(header, rows + [("-", name, State.STOPPED.value, *"-----") for name in idle])
     for one in seen.instances:
-        for note in one.notes:
+        for note in (*one.notes, *(one.draft.told if one.draft else ())):
             answer(f"{one.profile}: {note}")
     for fault in (fault for group in seen.groups for fault in group.faults):
         warn(fault)
@@ -82,4 +82,5 @@ def _instance_facts(one: Instance) -> dict[str, Any]:
         "memory_bytes": one.memory_bytes,
         "tokens_per_s": one.tokens_per_s,
         "notes": list(one.notes),
+        "draft": one.draft and one.draft.facts,
     }

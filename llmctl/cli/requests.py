@@ -8,9 +8,9 @@ from llmctl.cli.options import HostOption, JsonOption, VerboseOption
 
 HEADER = (
     "TIME", "KEY", "ENDPOINT", "ASKED", "SERVED", "IN", "OUT", "QUEUE", "TTFT", "TOTAL", "TOK/S",
-    "OUTCOME",
+    "DRAFT", "OUTCOME",
 )  # fmt: skip
-_WIDTHS = (19, 10, 11, 14, 14, 6, 6, 7, 7, 8, 6, 0)
+_WIDTHS = (19, 10, 11, 14, 14, 6, 6, 7, 7, 8, 6, 5, 0)
 
 
 def requests(
@@ -35,8 +35,14 @@ def row(one: dict[str, Any]) -> tuple[str, ...]:
         *(cell(one.get(key)) for key in ("tokens_in", "tokens_out")),
         *(_time(one.get(key)) for key in ("queue_s", "ttft_s", "total_s")),
         f"{speed:.1f}" if speed else "-",
+        _share(one.get("draft_accepted"), one.get("draft_tokens")),
         cell(one.get("outcome")),
     )
+
+
+def _share(accepted: int | None, drafted: int | None) -> str:
+    """How much of what was drafted was accepted."""
+    return f"{(accepted or 0) / drafted:.0%}" if drafted else "-"
 
 
 def _time(seconds: float | None) -> str:

@@ -1,6 +1,7 @@
 """What is active, ready, loading or failed on a box, told as it is."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,7 +13,10 @@ from llmctl.core.words import RESIDENT, profile_of
 from llmctl.engine.box import Box
 from llmctl.engine.process import memory, uptime
 from llmctl.errors import LlmctlError
-from llmctl.health import probe, tokens_per_second
+from llmctl.health import DRAFTED, counters, probe, tokens_per_second
+
+if TYPE_CHECKING:
+    from llmctl.engine.draft_view import DraftView
 
 SILENT = Answer(Health.SILENT)
 UNITS = "llm-*.service"
@@ -34,6 +38,7 @@ class Instance(msgspec.Struct, frozen=True):
     tokens_per_s: float | None = None
     notes: tuple[str, ...] = ()
     ctx: int | None = None
+    draft: "DraftView | None" = None
 
 
 class GroupView(msgspec.Struct, frozen=True):
@@ -87,12 +92,24 @@ def _instance(box: Box, status: UnitStatus, group: str) -> Instance:
     key = box.api_key(profile) if profile else None
     answer = probe(box.host, port, key=key) if status.active == "active" else SILENT
     state = model_state(status, answer, name)
-    speed = tokens_per_second(box.host, port, key=key) if state is State.READY else None
+    samples = counters(box.host, port, key=key) if state is State.READY else {}
     return Instance(
         name, status.unit, group, state, port, status.pid,
-        uptime(box, status.pid), memory(box, status), speed,
+        uptime(box, status.pid), memory(box, status), tokens_per_second(samples),
         tuple(_notes(box, status, profile, answer)), answer.ctx if state is State.READY else None,
+        _draft(box, profile, status, samples),
     )  # fmt: skip
+
+
+def _draft(
+    box: Box, profile: Profile | None, status: UnitStatus, samples: Mapping[str, float]
+) -> "DraftView | None":
+    """What drafts did since the server's start; nearly always nothing, and nothing is imported."""
+    if profile is None or not samples.get(DRAFTED):
+        return None
+    from llmctl.engine.draft_view import draft_view
+
+    return draft_view(box, profile, status.pid, samples)
 
 
 def _notes(box: Box, status: UnitStatus, profile: Profile | None, answer: Answer) -> Iterable[str]:

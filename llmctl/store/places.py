@@ -50,6 +50,11 @@ class Places:
         return f"{self.state_dir}/guard.jsonl"
 
     @property
+    def bench_log(self) -> str:
+        """What `llmctl bench` and `llmctl tune` measured."""
+        return f"{self.state_dir}/bench.jsonl"
+
+    @property
     def server_key(self) -> str:
         """The file with the key that the models' servers want, where clients need keys."""
         return self.state_dir.removesuffix("/llmctl") + SERVER_KEY

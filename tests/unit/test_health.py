@@ -7,7 +7,7 @@ from support.fakes import FakeHost
 from support.world import http
 
 from llmctl.core.state import Answer, Health
-from llmctl.health import get, probe, tokens_per_second
+from llmctl.health import counters, get, probe, tokens_per_second
 
 PORT = 12340
 OK = http(200, {"status": "ok"})
@@ -86,17 +86,17 @@ def test_a_key_is_sent_to_the_path_that_wants_it_only() -> None:
 )
 def test_the_speed_is_the_servers_own(text: str, speed: float | None) -> None:
     body = b"HTTP/1.0 200 OK\r\n\r\n" + text.encode()
-    assert tokens_per_second(host(metrics=body), PORT) == speed
+    assert tokens_per_second(counters(host(metrics=body), PORT)) == speed
 
 
 @pytest.mark.parametrize("number", ["nan", "", "x"])
 def test_a_speed_that_is_no_number_is_none(number: str) -> None:
     body = f"HTTP/1.0 200 OK\r\n\r\nllamacpp:predicted_tokens_seconds {number}\n".encode()
-    assert tokens_per_second(host(metrics=body), PORT) is None
+    assert tokens_per_second(counters(host(metrics=body), PORT)) is None
 
 
 def test_a_server_without_metrics_has_no_speed() -> None:
-    assert tokens_per_second(host(metrics=http(501, {})), PORT) is None
+    assert tokens_per_second(counters(host(metrics=http(501, {})), PORT)) is None
 
 
 def test_an_endless_answer_is_cut() -> None:

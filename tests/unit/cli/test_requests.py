@@ -38,12 +38,12 @@ def test_requests_are_rows(llmctl: CommandLine) -> None:
     assert header.split()[:5] == ["TIME", "KEY", "ENDPOINT", "ASKED", "SERVED"]
     assert line.split() == [
         "2026-11-20", "12:00:00", "laptop", "chat", "gpt-4", "coder", "100", "20", "250", "ms",
-        "310", "ms", "12.0", "s", "50.5", "ok",
+        "310", "ms", "12.0", "s", "50.5", "-", "ok",
     ]  # fmt: skip
 
 
 def test_what_is_not_known_is_a_dash() -> None:
-    assert row({}) == ("-",) * 12
+    assert row({}) == ("-",) * 13
 
 
 def test_the_last_ones_are_shown(llmctl: CommandLine) -> None:
