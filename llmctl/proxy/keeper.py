@@ -93,15 +93,15 @@ class LocalKeeper:
         box = Box(LocalHost())
         wrong = self._configure(box)
         found = overview(box)
-        up = {one.profile: one for one in found.instances}
+        up = {one.profile: one for one in found.instances if one.number == 1}
         served = {
             name: one
             for name in box.store.profiles
             if (one := self._entry(box, name, up.get(name))) is not None
         }
         self._known = served
-        ready, coming = _queues(served, found.instances)
-        stopping = frozenset(one.profile for one in found.instances if _is_stopping(one))
+        ready, coming = _queues(served, tuple(up.values()))
+        stopping = frozenset(one.profile for one in up.values() if _is_stopping(one))
         settings = box.store.config.proxy
         keys = self._keys.read(box.host, box.store.in_config(settings.api_keys))
         badly = (keys.problem,) if keys and keys.problem else ()

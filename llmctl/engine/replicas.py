@@ -1,0 +1,156 @@
+"""Further instances of a profile: one more where it fits into what is free now, and its end.
+
+Nothing makes way for a replica, and it is the first instance in everything but its port and its
+threads: the plan of the first must fit once more, as it is. What runs is in systemd alone.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from llmctl.core.plan import plan_writes
+from llmctl.core.profile import Profile
+from llmctl.core.progress import Report
+from llmctl.core.replica_unit import has_replicas
+from llmctl.core.state import State
+from llmctl.core.unit import process_of
+from llmctl.core.verdict import Outcome, Ready, Watch
+from llmctl.core.words import replica_template, replica_unit_name
+from llmctl.engine.box import Box, Resolved, Target
+from llmctl.engine.clock import Clock
+from llmctl.engine.evidence import evidence, explain
+from llmctl.engine.off import off
+from llmctl.engine.replica_units import port_of_replica, replica_file
+from llmctl.engine.status import Instance, overview
+from llmctl.engine.wait import Waiter
+from llmctl.errors import DoesNotFitError, HostError, LlmctlError, ProfileError, SwitchError
+
+if TYPE_CHECKING:
+    from llmctl.core.memory.wanted import Wanted
+
+STOP_TIMEOUT_S = 600.0
+
+
+def start_replica(
+    box: Box, name: str, number: int, *, timeout: float, clock: Clock, report: Report
+) -> None:
+    """Start instance `number` of a profile, and wait until it answers.
+
+    DoesNotFitError: there is no room, or nobody can say so. SwitchError: it did not come up, and
+    is stopped. timeout: seconds in which something must move.
+    """
+    resolved = box.resolve(name)
+    if not has_replicas(resolved.profile) or number > resolved.profile.replicas.max:
+        raise ProfileError(f"{name} has no instance {number}: see its replicas.max.")
+    _check_first(box, resolved)
+    _check_room(box, resolved)
+    _install(box, resolved)
+    unit = replica_unit_name(name, number)
+    watch = Watch(box.systemd.status([unit])[0])
+    box.systemd.start_alone(unit)
+    port = port_of_replica(box, name, number)
+    size = box.store.model_bytes(resolved.profile) or 0
+    target = Target(name, unit, port, size, box.api_key(resolved.profile))
+    waiter = Waiter(box, target, watch, timeout=timeout, clock=clock, report=report)
+    outcome = waiter.wait()
+    if not isinstance(outcome, Ready):
+        _give_up(box, target, outcome, clock=clock, report=report)
+
+
+def stop_replica(box: Box, name: str, number: int, *, clock: Clock, report: Report) -> None:
+    """Stop instance `number`, and wait until it is gone. HostError: it is not."""
+    unit = replica_unit_name(name, number)
+    off(box, (unit,), clock=clock, report=report, timeout=STOP_TIMEOUT_S)
+
+
+def _check_first(box: Box, resolved: Resolved) -> None:
+    """A replica is to be what the first instance is, and to fill what is really free."""
+    name, seen = resolved.profile.name, overview(box).instances
+    first = next((one for one in seen if (one.profile, one.number) == (name, 1)), None)
+    if first is None or first.state is not State.READY:
+        raise DoesNotFitError(f"{name} is not ready.")
+    if box.running_process(first.pid) != resolved.process:
+        raise DoesNotFitError(
+            f"{name} runs with older settings than its replicas would.",
+            hint=f"Restart it with them: llmctl switch {name}",
+        )
+    if changing := next((one for one in seen if _is_changing(one)), None):
+        raise DoesNotFitError(f"{changing.name} is starting or stopping: what is free will change.")
+
+
+def _is_changing(one: Instance) -> bool:
+    return one.state in (State.LOADING, State.STOPPED)
+
+
+def _check_room(box: Box, resolved: Resolved) -> None:
+    """DoesNotFitError: what the first instance has does not fit once more into what is free."""
+    from llmctl.core.memory.advice import shortage
+    from llmctl.core.memory.request import placing, wanted_of
+    from llmctl.engine.planning import place_of, plan_profile
+
+    profile, words = resolved.profile, resolved.plan.words or _given(resolved.argv)
+    name = profile.name
+    place = place_of(box, profile, now=True)
+    if place.ram is None or (not place.rooms and place.warnings):
+        raise DoesNotFitError(f"Nobody says how much memory is free: {place.warnings[:1]}.")
+    found = plan_profile(box, name, place, lambda wanted: _pinned(wanted, words)).plan
+    if not found.fits:
+        raise DoesNotFitError(f"{name} does not fit once more: {shortage(found)}.")
+    given = wanted_of(profile).settings.overrides
+    if resolved.plan.words and tuple(placing(found, given)) != resolved.plan.words:
+        raise DoesNotFitError(f"{name} would fit once more only with less on the devices.")
+
+
+def _given(argv: Sequence[str]) -> tuple[str, ...]:
+    """The words of a profile that leaves nothing to a plan."""
+    pairs = itertools.pairwise(argv)
+    known = ("-c", "-ngl", "--n-cpu-moe", "-ts")
+    return tuple(word for flag, value in pairs if flag in known for word in (flag, value))
+
+
+def _pinned(wanted: "Wanted", words: Sequence[str]) -> "Wanted":
+    """What was asked for, with everything that the first instance's words settle. Experts that they
+    place by name (-ot) cannot be asked for, so there the outcome is compared."""
+    settled = dict(zip(words[::2], words[1::2], strict=True))
+    changes: dict[str, object] = {}
+    for flag, key in (("-c", "ctx"), ("-ngl", "gpu_layers")):
+        if settled.get(flag, "").isdigit():
+            changes[key] = int(settled[flag])
+    if "-ts" in settled and all(one.isdigit() for one in settled["-ts"].split(",")):
+        changes["tensor_split"] = tuple(int(one) for one in settled["-ts"].split(","))
+    if "-ot" not in settled:
+        changes["n_cpu_moe"] = int(settled.get("--n-cpu-moe", 0))
+    return msgspec.structs.replace(wanted, **changes)
+
+
+def _install(box: Box, resolved: Resolved) -> None:
+    """The template, where it is not there or is stale; one edited by hand is used as it stands."""
+    name = replica_template(resolved.profile.name)
+    unit = replica_file(box, resolved)
+    if unit is None:
+        return
+    writes = plan_writes((unit,), {name: box.store.unit_text(name)})
+    for one in writes:
+        box.store.write_unit(one.unit.name, one.unit.text, log_of=resolved.profile.name)
+    if writes:
+        box.systemd.reload()
+
+
+def _give_up(
+    box: Box, target: Target, outcome: Outcome, *, clock: Clock, report: Report
+) -> None:
+    """SwitchError: why it did not come up. It is gone by then."""
+    status = box.systemd.status([target.unit])[0]
+    lines = evidence(box, status, clock)
+    cause = explain(box, target.port, status, lines)
+    try:
+        off(box, (target.unit,), clock=clock, report=report, timeout=STOP_TIMEOUT_S)
+    except HostError as error:
+        raise SwitchError(error.message, hint=error.hint) from None
+    what = type(outcome).__name__.lower()
+    raise SwitchError(f"{target.unit} failed ({what}): {cause.what}.", hint=cause.hint)
+
+
+__all__ = ["LlmctlError", "Profile", "process_of", "start_replica", "stop_replica"]

@@ -1,0 +1,167 @@
+"""Replicas under a real manager: they go with their model, and before it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from kit.waiting import eventually
+
+from llmctl.health import get
+from llmctl.host.local import LocalHost
+
+if TYPE_CHECKING:
+    from usermgr.site import ManagerSite
+
+TWO, THREE = "llm-a@2.service", "llm-a@3.service"
+ALONE = "--job-mode=ignore-requirements"
+
+
+def replicated(site: ManagerSite, words: str = "", **others: str) -> None:
+    """Profile a with up to three instances, the first running; other profiles as they are."""
+    site.profiles(others)
+    site.profile("a", words, replicas={"max": 3})
+    site.llmctl("apply")
+    site.llmctl("switch", "a")
+
+
+def start(site: ManagerSite, *units: str) -> None:
+    site.systemctl("start", ALONE, *units)
+    for unit in units:
+        eventually(lambda unit=unit: answers(site, unit), 20, why=f"{unit} answers")
+
+
+def answers(site: ManagerSite, unit: str) -> bool:
+    number = int(unit.partition("@")[2].removesuffix(".service"))
+    return get(LocalHost(), site.port + number, "/health")[0] == 200
+
+
+def test_a_replica_is_the_same_server_on_a_port_of_its_own(site: ManagerSite) -> None:
+    site.profile("a", replicas={"max": 3}, threads=7, env={"X": "100% $HOME"})
+    site.llmctl("apply")
+    site.llmctl("switch", "a")
+    start(site, TWO, THREE)
+    pids = {unit: site.show(unit, "MainPID") for unit in ("llm-a.service", TWO, THREE)}
+    argv = {unit: site.read(f"/proc/{pid}/cmdline").split("\0") for unit, pid in pids.items()}
+    first = argv["llm-a.service"]
+    port = first.index("--port")
+    assert first[port + 1] == str(site.port)
+    for unit, number in ((TWO, 2), (THREE, 3)):
+        words = argv[unit][:-1]
+        assert words[-2:] == ["--port", str(site.port + number)]
+        assert words[words.index("-t") + 1] == "2"
+        words[words.index("-t") + 1] = "7"
+        assert words[:-2] == [*first[:port], *first[port + 2 : -1]]
+        environ = site.read(f"/proc/{pids[unit]}/environ").split("\0")
+        assert "X=100% $HOME" in environ
+        assert site.show(unit, "Slice") == "llm.slice"
+
+
+def test_systemd_has_nothing_to_say_about_the_units(site: ManagerSite) -> None:
+    replicated(site, b="", c="")
+    units = [f"{site.unit_dir}/{name}" for name in site.names(site.unit_dir)]
+    assert f"{site.unit_dir}/llm-a@.service" in units
+    done = site.run("systemd-analyze", "--user", "--man=no", "verify", *units, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_status_tells_of_replicas(site: ManagerSite) -> None:
+    replicated(site)
+    start(site, TWO)
+    found = {one["unit"]: one for one in site.status()["instances"]}
+    assert {unit: one["instance"] for unit, one in found.items()} == {"llm-a.service": 1, TWO: 2}
+    assert {one["profile"] for one in found.values()} == {"a"}
+    assert found[TWO]["state"] == "ready"
+    assert found[TWO]["port"] == site.port + 2
+    assert found[TWO]["notes"] == []
+    assert site.group() == ("a", "ready")
+    assert [g["faults"] for g in site.status()["groups"]] == [[]]
+    assert "a@2 " in site.llmctl("status").stdout
+
+
+@pytest.mark.parametrize("other", ["0", "b"])
+def test_the_next_model_starts_only_when_all_replicas_are_gone(
+    site: ManagerSite, other: str
+) -> None:
+    """Whichever of the two names comes first: the order of the units hangs on it."""
+    replicated(site, "slowstop=2", **{other: ""})
+    start(site, TWO, THREE)
+    first = int(site.show("llm-a.service", "MainPID"))
+    site.llmctl("switch", other)
+    began = site.await_event("start", other)
+    stopped = {one.pid: one.at for one in site.events() if (one.word, one.alias) == ("stop", "a")}
+    assert len(stopped) == 3
+    assert max(stopped.values()) == stopped[first], "the first instance ends last"
+    assert stopped[first] < began.at
+    reaped = int(site.show("llm-a.service", "InactiveEnterTimestampMonotonic"))
+    executed = int(site.show(f"llm-{other}.service", "ExecMainStartTimestampMonotonic"))
+    assert 0 < reaped < executed
+    assert site.active_units() == {f"llm-{other}.service"}
+    assert site.group() == (other, "ready")
+
+
+def test_off_stops_them_all(site: ManagerSite) -> None:
+    replicated(site, "slowstop=1")
+    start(site, TWO)
+    site.llmctl("off")
+    assert site.active_units() == set()
+    assert site.jobs() == []
+
+
+def test_a_replica_does_not_bring_its_model_back(site: ManagerSite) -> None:
+    """A start that comes too late is refused, and nobody makes way for it."""
+    replicated(site, b="")
+    site.llmctl("switch", "b")
+    refused = site.systemctl("start", ALONE, TWO, check=False)
+    assert refused.returncode != 0
+    assert site.active_units() == {"llm-b.service"}
+    assert site.group() == ("b", "ready")
+
+
+def test_a_replica_does_not_start_while_its_model_stops(site: ManagerSite) -> None:
+    replicated(site, "slowstop=2", b="")
+    switch = site.begin("switch", "b")
+    site.await_job("llm-b.service")
+    assert site.systemctl("start", ALONE, TWO, check=False).returncode != 0
+    assert switch.result(timeout=60).returncode == 0
+    assert site.active_units() == {"llm-b.service"}
+
+
+def test_no_more_than_the_profile_allows(site: ManagerSite) -> None:
+    replicated(site)
+    site.systemctl("start", ALONE, "llm-a@4.service", check=False)
+    eventually(lambda: site.show("llm-a@4.service", "ActiveState") == "failed", why="refused")
+    assert site.group() == ("a", "ready")
+
+
+def test_a_replica_that_dies_leaves_the_others_alone(site: ManagerSite) -> None:
+    replicated(site)
+    start(site, TWO, THREE)
+    pids = [site.show(unit, "MainPID") for unit in ("llm-a.service", THREE)]
+    site.systemctl("kill", "--signal=KILL", TWO)
+    eventually(lambda: site.show(TWO, "ActiveState") == "failed", why="it is dead")
+    assert [site.show(unit, "MainPID") for unit in ("llm-a.service", THREE)] == pids
+    assert site.group() == ("a", "ready")
+
+
+def test_a_profile_without_replicas_loses_their_unit(site: ManagerSite) -> None:
+    replicated(site)
+    start(site, TWO)
+    site.profile("a", replicas={"max": 1})
+    assert site.json("apply", "--check", status=1)[-1]["change"] == "current"
+    site.llmctl("apply")
+    assert site.active_units() == {"llm-a.service"}
+    assert "llm-a@.service" not in site.names(site.unit_dir)
+    assert site.json("list")[0]["unit"] == "current"
+
+
+def test_replicas_are_gone_before_a_crashed_model_is_back(site: ManagerSite) -> None:
+    """systemd ends what is bound to a unit that failed, also where it starts that again."""
+    replicated(site)
+    start(site, TWO)
+    site.systemctl("kill", "--signal=KILL", "llm-a.service")
+    eventually(lambda: site.show("llm-a.service", "NRestarts") == "1", 30, why="it is back")
+    site.await_state("a", "ready")
+    assert site.active_units() == {"llm-a.service"}
+    words = [one.word for one in site.events()]
+    assert words == ["start", "start", "stop", "start"], "the replica stopped first"
