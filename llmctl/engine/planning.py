@@ -128,9 +128,7 @@ def _room(gpu: Gpu, config: Config) -> Room:
 
 
 def _rooms_now(gpus: Sequence[Gpu]) -> tuple[Room, ...]:
-    return tuple(
-        Room(gpu.name, gpu.total_bytes, gpu.free_bytes, gpu.reserve_bytes) for gpu in gpus
-    )
+    return tuple(Room(gpu.name, gpu.total_bytes, gpu.free_bytes, gpu.reserve_bytes) for gpu in gpus)
 
 
 def _memory_now(ram: Ram | None) -> Room | None:

@@ -4,6 +4,7 @@ Nothing makes way for a replica, and it is the first instance in everything but 
 threads: the plan of the first must fit once more, as it is. What runs is in systemd alone.
 """
 
+import contextlib
 import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -11,21 +12,20 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from llmctl.core.plan import plan_writes
-from llmctl.core.profile import Profile
 from llmctl.core.progress import Report
 from llmctl.core.replica_unit import has_replicas
 from llmctl.core.state import State
-from llmctl.core.unit import process_of
 from llmctl.core.verdict import Outcome, Ready, Watch
 from llmctl.core.words import replica_template, replica_unit_name
 from llmctl.engine.box import Box, Resolved, Target
 from llmctl.engine.clock import Clock
-from llmctl.engine.evidence import evidence, explain
+from llmctl.engine.evidence import log_of
+from llmctl.engine.failure import failure
 from llmctl.engine.off import off
 from llmctl.engine.replica_units import port_of_replica, replica_file
 from llmctl.engine.status import Instance, overview
 from llmctl.engine.wait import Waiter
-from llmctl.errors import DoesNotFitError, HostError, LlmctlError, ProfileError, SwitchError
+from llmctl.errors import DoesNotFitError, HostError, ProfileError, SwitchError
 
 if TYPE_CHECKING:
     from llmctl.core.memory.wanted import Wanted
@@ -49,6 +49,7 @@ def start_replica(
     _install(box, resolved)
     unit = replica_unit_name(name, number)
     watch = Watch(box.systemd.status([unit])[0])
+    _empty_log(box, unit)
     box.systemd.start_alone(unit)
     port = port_of_replica(box, name, number)
     size = box.store.model_bytes(resolved.profile) or 0
@@ -138,19 +139,16 @@ def _install(box: Box, resolved: Resolved) -> None:
         box.systemd.reload()
 
 
-def _give_up(
-    box: Box, target: Target, outcome: Outcome, *, clock: Clock, report: Report
-) -> None:
+def _empty_log(box: Box, unit: str) -> None:
+    """A log file holds what one run wrote."""
+    log = log_of(box, unit)
+    if log:
+        with contextlib.suppress(HostError):  # a full disk is no reason not to start
+            box.host.write(log, b"", mode=0o600)
+
+
+def _give_up(box: Box, target: Target, outcome: Outcome, *, clock: Clock, report: Report) -> None:
     """SwitchError: why it did not come up. It is gone by then."""
-    status = box.systemd.status([target.unit])[0]
-    lines = evidence(box, status, clock)
-    cause = explain(box, target.port, status, lines)
-    try:
-        off(box, (target.unit,), clock=clock, report=report, timeout=STOP_TIMEOUT_S)
-    except HostError as error:
-        raise SwitchError(error.message, hint=error.hint) from None
-    what = type(outcome).__name__.lower()
-    raise SwitchError(f"{target.unit} failed ({what}): {cause.what}.", hint=cause.hint)
-
-
-__all__ = ["LlmctlError", "Profile", "process_of", "start_replica", "stop_replica"]
+    why = failure(box, target, outcome, clock)
+    off(box, (target.unit,), clock=clock, report=report, timeout=STOP_TIMEOUT_S)
+    raise why.error(SwitchError, f"{target.unit} failed: {why.what}.")

@@ -17,6 +17,7 @@ from llmctl.core.words import RESIDENT, unit_name
 from llmctl.engine.box import Box
 from llmctl.engine.clock import SystemClock
 from llmctl.engine.proxy_units import addresses
+from llmctl.engine.replicas import start_replica, stop_replica
 from llmctl.engine.status import Instance, overview
 from llmctl.engine.switch import Options, Switch
 from llmctl.errors import ProfileError
@@ -67,6 +68,14 @@ class Keeper(Protocol):
 
     def restart(self, name: str) -> None:
         """Restart a profile's server, which hangs. LlmctlError: it cannot be."""
+        ...
+
+    def start_replica(self, name: str, number: int, *, timeout: float) -> None:
+        """Start one more instance, if it fits into what is free. LlmctlError: there is none."""
+        ...
+
+    def stop_replica(self, name: str, number: int) -> None:
+        """Stop one. LlmctlError: it is not gone."""
         ...
 
 
@@ -145,6 +154,16 @@ class LocalKeeper:
         """See Keeper."""
         Box(LocalHost()).systemd.restart(unit_name(name))
 
+    def start_replica(self, name: str, number: int, *, timeout: float) -> None:
+        """See Keeper."""
+        start_replica(
+            Box(LocalHost()), name, number, timeout=timeout, clock=SystemClock(), report=_untold
+        )
+
+    def stop_replica(self, name: str, number: int) -> None:
+        """See Keeper."""
+        stop_replica(Box(LocalHost()), name, number, clock=SystemClock(), report=_untold)
+
 
 def resident(name: str) -> str:
     """The queue of a profile that is in no group."""
@@ -192,6 +211,10 @@ def _ctx_of(box: Box, name: str) -> int | None:
         if flag == "-c" and value.isdigit():
             return int(value)
     return None
+
+
+def _untold(_: Event) -> None:
+    """Nobody waits for it."""
 
 
 def _reporting(progress: Progress) -> Report:

@@ -11,6 +11,8 @@ from llmctl.health import get
 from llmctl.host.local import LocalHost
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from usermgr.site import ManagerSite
 
 TWO, THREE = "llm-a@2.service", "llm-a@3.service"
@@ -165,3 +167,103 @@ def test_replicas_are_gone_before_a_crashed_model_is_back(site: ManagerSite) -> 
     assert site.active_units() == {"llm-a.service"}
     words = [one.word for one in site.events()]
     assert words == ["start", "start", "stop", "start"], "the replica stopped first"
+
+
+# What the proxy does: engine/replicas.py
+
+ENGINE = """\
+import sys
+from llmctl.errors import LlmctlError
+from llmctl.proxy.keeper import LocalKeeper
+verb, name, number = sys.argv[1:]
+try:
+    if verb == "start":
+        LocalKeeper().start_replica(name, int(number), timeout=20)
+    else:
+        LocalKeeper().stop_replica(name, int(number))
+except LlmctlError as error:
+    sys.exit(f"{type(error).__name__}: {error.message}")
+"""
+
+
+def engine(site: ManagerSite, verb: str, number: int, name: str = "a") -> str:
+    """What the engine said; nothing, where it did what it was asked to."""
+    return site.run(site.python(), "-c", ENGINE, verb, name, str(number), check=False).stderr
+
+
+def planned(site: ManagerSite, tiny_models: Path, words: str = "", **keys: object) -> None:
+    """Profile a with a model that can be planned, running."""
+    model = str(tiny_models / "llama-script.gguf")
+    site.profile("a", words, **{"model": model, "ctx": 2048, "replicas": {"max": 3}, **keys})
+    site.llmctl("apply")
+    site.llmctl("switch", "a")
+
+
+def test_the_engine_starts_and_stops_one_more(site: ManagerSite, tiny_models: Path) -> None:
+    planned(site, tiny_models)
+    assert engine(site, "start", 2) == ""
+    assert answers(site, TWO)
+    assert site.active_units() == {"llm-a.service", TWO}
+    assert engine(site, "stop", 2) == ""
+    assert site.active_units() == {"llm-a.service"}
+
+
+def test_one_that_does_not_fit_is_not_started(site: ManagerSite, tiny_models: Path) -> None:
+    """Nothing is evicted for it, and it does not get less than the first."""
+    planned(site, tiny_models)
+    site.configure(devices={"RAM": {"total": "8GiB", "free": "4MiB"}})
+    site.llmctl("apply")
+    site.llmctl("switch", "a")
+    said = engine(site, "start", 2)
+    assert said.startswith("DoesNotFitError: a does not fit once more: "), said
+    assert site.active_units() == {"llm-a.service"}
+
+
+def test_one_whose_plan_is_not_known_is_not_started(site: ManagerSite) -> None:
+    replicated(site)
+    assert "Error: " in engine(site, "start", 2)
+    assert site.active_units() == {"llm-a.service"}
+
+
+def test_a_replica_is_what_the_first_is(site: ManagerSite, tiny_models: Path) -> None:
+    """The profile was changed since the first was started."""
+    planned(site, tiny_models)
+    model = str(tiny_models / "llama-script.gguf")
+    site.profile("a", model=model, ctx=4096, replicas={"max": 3})
+    assert "a runs with older settings" in engine(site, "start", 2)
+    site.llmctl("apply")
+    assert "a runs with older settings" in engine(site, "start", 2)
+    site.llmctl("switch", "a")
+    assert engine(site, "start", 2) == ""
+
+
+def test_no_start_while_another_one_loads(site: ManagerSite, tiny_models: Path) -> None:
+    """What it will take is not taken yet."""
+    planned(site, tiny_models)
+    model = str(tiny_models / "llama-script.gguf")
+    site.profile("r", "never", model=model, ctx=2048, group="none", port=site.port + 9)
+    site.llmctl("apply")
+    site.llmctl("switch", "r", "--no-wait")
+    eventually(lambda: site.show("llm-r.service", "ActiveState") == "active", why="it loads")
+    assert "r is starting or stopping" in engine(site, "start", 2)
+
+
+def test_one_that_dies_while_it_loads_is_told_and_gone(
+    site: ManagerSite, tiny_models: Path
+) -> None:
+    planned(site, tiny_models)
+    site.behave("a", "never,oom@0.3")
+    said = engine(site, "start", 2)
+    assert "llm-a@2.service failed: the GPU ran out of memory" in said
+    assert site.show(TWO, "ActiveState") == "inactive"
+    assert site.group() == ("a", "ready")
+
+
+def test_a_replica_has_a_log_of_its_own(site: ManagerSite, tiny_models: Path) -> None:
+    site.configure(logs="file")
+    planned(site, tiny_models)
+    assert engine(site, "start", 2) == ""
+    logs = f"{site.state_dir}/logs"
+    assert site.names(logs) == {"a.log", "a@2.log"}
+    assert "listening" in site.read(f"{logs}/a@2.log")
+    assert str(site.port + 2) not in site.read(f"{logs}/a.log")
