@@ -6,6 +6,7 @@ third of its time for its email and ssl imports.
 
 import contextlib
 import time
+from typing import Any
 
 import msgspec
 
@@ -31,14 +32,34 @@ def probe(host: Host, port: int, *, key: str | None = None) -> Answer:
     status, body = get(host, port, "/v1/models", key=key)
     if status in (401, 403):
         return Answer(Health.READY, locked=True)
-    return Answer(Health.READY, alias=_alias(body)) if status == 200 else Answer(Health.LOADING)
+    if status != 200:
+        return Answer(Health.LOADING)
+    first = _first(body)
+    return Answer(Health.READY, alias=_alias(first), ctx=_ctx(first))
 
 
-def _alias(body: bytes) -> str | None:
+def _first(body: bytes) -> Any:
+    """The model that a server lists first: its own."""
     try:
-        return str(msgspec.json.decode(body)["data"][0]["id"])
+        return msgspec.json.decode(body)["data"][0]
     except (msgspec.DecodeError, KeyError, IndexError, TypeError):
         return None
+
+
+def _alias(model: Any) -> str | None:
+    try:
+        return str(model["id"])
+    except (KeyError, TypeError):
+        return None
+
+
+def _ctx(model: Any) -> int | None:
+    """Of one slot; builds before 2026 do not say it here."""
+    try:
+        found = model["meta"]["n_ctx"]
+    except (KeyError, TypeError):
+        return None
+    return found if isinstance(found, int) and found > 0 else None
 
 
 def tokens_per_second(host: Host, port: int, *, key: str | None = None) -> float | None:

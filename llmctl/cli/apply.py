@@ -53,7 +53,7 @@ def apply(
     if not check:
         with Progress(quiet=json, steps=False) as progress:
             carry_out(box, changes, clock=SystemClock(), report=progress.report)
-        follow(box, changes, clock=SystemClock())
+            follow(box, changes, clock=SystemClock(), report=progress.report)
     if json:
         answer_json([_facts(one) for one in changes])
     else:

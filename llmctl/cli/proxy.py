@@ -1,6 +1,7 @@
 """llmctl proxy install, llmctl proxy status, llmctl proxy uninstall"""
 
 import sys
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +16,14 @@ from llmctl.engine.clock import SystemClock
 from llmctl.engine.proxy_setup import install as set_up
 from llmctl.engine.proxy_setup import uninstall as take_down
 from llmctl.engine.proxy_status import ProxyStatus, proxy_status
+
+_REMEDIES = {
+    "llmctl apply": ("missing", "stale"),
+    "llmctl proxy install --overwrite": ("edited",),
+    "correct config.yaml, then llmctl apply": ("broken",),
+    "not llmctl's; move it away, then llmctl proxy install": ("foreign",),
+}
+"""What to do about a unit's file, by what it is."""
 
 proxy = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
@@ -90,9 +99,18 @@ def _lines(seen: ProxyStatus) -> list[str]:
             f"clients: {counted(one.connections, 'connection')}, "
             f"{counted(one.in_flight, 'request')} under way, {one.waiting} waiting"
         )
-    odd = [f"{unit} is {word}" for unit, word in seen.files.items() if word != "current"]
-    lines += [f"units:   {', '.join(odd)}: llmctl apply"] if odd else []
+    lines += _odd_units(seen.files)
     return lines + ([] if seen.enabled else ["at boot: no; llmctl proxy install"])
+
+
+def _odd_units(files: Mapping[str, str]) -> list[str]:
+    """Each with what helps: `apply` leaves edits as they are, and knows no more than we do of what
+    units should be while config.yaml is wrong."""
+    lines = []
+    for remedy, words in _REMEDIES.items():
+        odd = [f"{unit} is {word}" for unit, word in files.items() if word in words]
+        lines += [f"units:   {', '.join(odd)}: {remedy}"] if odd else []
+    return lines
 
 
 def counted(number: int, what: str) -> str:
@@ -127,7 +145,8 @@ def uninstall(
 ) -> None:
     """Stop the proxy, after what is under way, and remove its units."""
     box = open_box(host, verbose=verbose)
-    done = take_down(box, clock=SystemClock())
+    with Progress(quiet=json, steps=False) as progress:
+        done = take_down(box, clock=SystemClock(), report=progress.report)
     if json:
         answer_json({"removed": list(done.removed), "edited": list(done.edited)})
         return

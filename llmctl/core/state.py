@@ -78,11 +78,13 @@ class Health(enum.Enum):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a port answers, and under which alias. locked: the alias is behind an API key."""
+    """What a port answers, and under which alias. locked: the alias is behind an API key. ctx:
+    tokens that one request may use, None where the server does not say."""
 
     health: Health
     alias: str | None = None
     locked: bool = False
+    ctx: int | None = None
 
     def is_from(self, profile: str) -> bool:
         """Ready, and under the right name (or nameless behind a key we do not have)."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from llmctl.core.listening import Address
-from llmctl.core.progress import Report
+from llmctl.core.progress import Report, Waiting
 from llmctl.core.proxy_unit import MODULE, SERVICE, SOCKET, STOP_MARGIN_S, UNITS, listened
 from llmctl.core.state import UnitStatus
 from llmctl.core.unit import Owner, read_header
@@ -19,6 +19,8 @@ from llmctl.errors import HostError, sentence
 
 SETTLE_TIMEOUT_S = 20.0
 _POLL_S = 0.05
+CUT = f"systemctl --user kill {SERVICE}"
+"""A second SIGTERM ends the proxy at once (proxy/__main__.py)."""
 
 
 class Installed(msgspec.Struct, frozen=True):
@@ -44,10 +46,10 @@ def install(
             raise box.not_ours(change.unit)
     carry_out(box, changes, clock=clock, report=report)
     box.systemd.enable(SOCKET)
-    follow(box, changes, clock=clock)
+    follow(box, changes, clock=clock, report=report)
     for unit in UNITS:
         box.systemd.start(unit)
-        status = _settled(box, unit, clock)
+        status = _settled(box, unit, clock, report)
         if status.has_failed or not status.is_up:
             raise not_up(box, unit)
     user = box.host.environ().get("USER", "$USER")
@@ -57,7 +59,7 @@ def install(
     )  # fmt: skip
 
 
-def follow(box: Box, changes: Sequence[Change], *, clock: Clock) -> None:
+def follow(box: Box, changes: Sequence[Change], *, clock: Clock, report: Report) -> None:
     """Have a running proxy see what was applied, with as little disturbance as will do.
 
     Other addresses: the socket is opened anew, as is one that has failed. Another program: the
@@ -68,9 +70,9 @@ def follow(box: Box, changes: Sequence[Change], *, clock: Clock) -> None:
         return
     made = {one.unit: one for one in changes if one.is_change}
     if SOCKET in made and _moved(made[SOCKET]):
-        _move(box, made[SOCKET], clock)
+        _move(box, made[SOCKET], clock, report)
     elif box.systemd.status([SOCKET])[0].has_failed:
-        _reopen(box, clock)
+        _reopen(box, clock, report)
     elif SERVICE in made:
         box.systemd.try_restart(SERVICE)
     else:
@@ -81,29 +83,29 @@ def _moved(change: Change) -> bool:
     return set(listened(change.before)) != set(listened(change.after))
 
 
-def _move(box: Box, change: Change, clock: Clock) -> None:
+def _move(box: Box, change: Change, clock: Clock, report: Report) -> None:
     """Have the socket listen elsewhere. Where it cannot it goes back, so that a port that somebody
     else has costs no client the old one."""
     try:
-        _reopen(box, clock)
+        _reopen(box, clock, report)
     except HostError as error:
         if change.before is None:
             raise
         box.store.write_unit(SOCKET, change.before)
         box.systemd.reload()
-        _reopen(box, clock)
+        _reopen(box, clock, report)
         old = ", ".join(map(str, listened(change.before)))
         message = f"{sentence(error.message)} It listens where it did: {old}."
         raise HostError(message, hint=error.hint) from None
 
 
-def _reopen(box: Box, clock: Clock) -> None:
+def _reopen(box: Box, clock: Clock, report: Report) -> None:
     """A socket that somebody has stopped stays closed; one that has failed was not stopped."""
     if box.systemd.status([SOCKET])[0].has_failed:
         box.systemd.restart(SOCKET)
     else:
         box.systemd.try_restart(SOCKET)
-    if _settled(box, SOCKET, clock).has_failed:
+    if _settled(box, SOCKET, clock, report).has_failed:
         raise not_up(box, SOCKET)
 
 
@@ -119,13 +121,25 @@ def _check_program(box: Box, python: str) -> None:
         )
 
 
-def _settled(box: Box, unit: str, clock: Clock) -> UnitStatus:
+def _settled(box: Box, unit: str, clock: Clock, report: Report) -> UnitStatus:
     """The unit when systemd has done with it, be it after a stop that let answers end."""
     timeout = SETTLE_TIMEOUT_S + STOP_MARGIN_S + box.store.config.proxy.stop_timeout_s
-    deadline = clock.now() + timeout
-    while (status := box.systemd.status([unit])[0]).is_queued and clock.now() < deadline:
+    began = clock.now()
+    while (elapsed := clock.now() - began) < timeout:
+        status, service = box.systemd.status([unit, SERVICE])
+        if not status.is_queued:
+            return status
+        report(Waiting(_waited_for(box, unit, service), elapsed))
         clock.sleep(_POLL_S)
-    return status
+    return box.systemd.status([unit])[0]
+
+
+def _waited_for(box: Box, unit: str, service: UnitStatus) -> str:
+    """The socket waits for the service, and that for its clients."""
+    if service.active != "deactivating":
+        return f"{unit} is starting"
+    limit = f"{box.store.config.proxy.stop_timeout_s:g} s"
+    return f"the proxy lets answers under way end, for at most {limit}; to cut them: {CUT}"
 
 
 def not_up(box: Box, unit: str) -> HostError:
@@ -153,7 +167,7 @@ class Removed(msgspec.Struct, frozen=True):
     edited: tuple[str, ...]
 
 
-def uninstall(box: Box, *, clock: Clock) -> Removed:
+def uninstall(box: Box, *, clock: Clock, report: Report) -> Removed:
     """Stop the proxy, after what is under way, and remove its units; twice is once."""
     lenient(box)
     if not is_installed(box):
@@ -164,7 +178,7 @@ def uninstall(box: Box, *, clock: Clock) -> Removed:
         box.systemd.disable([SOCKET])
     box.systemd.stop(mine)
     for unit in mine:
-        if _settled(box, unit, clock).is_up:
+        if _settled(box, unit, clock, report).is_up:
             raise HostError(f"{unit} did not stop.", hint=f"systemctl --user status {unit}")
     gone = tuple(unit for unit in mine if owners[unit] is Owner.OURS)
     for unit in gone:

@@ -21,7 +21,8 @@ Asked = Callable[[], tuple[UnitStatus, ...]]
 
 
 class Instance(msgspec.Struct, frozen=True):
-    """One unit that is not plainly stopped. number: 1, or more for a replica."""
+    """One unit that is not plainly stopped. ctx: tokens that one request may use, as its server
+    says. number: 1, or more for a replica."""
 
     profile: str
     unit: str
@@ -33,6 +34,7 @@ class Instance(msgspec.Struct, frozen=True):
     memory_bytes: int | None
     tokens_per_s: float | None = None
     notes: tuple[str, ...] = ()
+    ctx: int | None = None
     number: int = 1
 
     @property
@@ -98,7 +100,8 @@ def _instance(box: Box, status: UnitStatus, name: str, number: int, group: str) 
     return Instance(
         name, status.unit, group, state, port, status.pid,
         uptime(box, status.pid), memory(box, status), speed,
-        tuple(_notes(box, status, profile, answer, number)), number,
+        tuple(_notes(box, status, profile, answer, number)),
+        answer.ctx if state is State.READY else None, number,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from llmctl.proxy.asked import Asked, asked
-from llmctl.proxy.dialect import OTHER
+from llmctl.proxy.dialect import OTHER, is_repeatable
 from llmctl.proxy.guard_request import is_usual
 from llmctl.proxy.head import forwarded_lines, length_line
 from llmctl.proxy.healing import on_the_way
@@ -53,6 +53,8 @@ class Again:
         request = relay.request
         if relay.endpoint is OTHER or request.method != b"POST":
             return None  # it may be a page of the proxy's own
+        if not is_repeatable(request.method, relay.path):
+            return None  # idle connections are not for it (Delivery.begin)
         if request.is_chunked or request.upgrade or request.header(b"expect") is not None:
             return None
         head, end, _ = data.partition(b"\r\n\r\n")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from llmctl.proxy.answer import Answer
 from llmctl.proxy.asked import Asked
 from llmctl.proxy.delivery import NONE
-from llmctl.proxy.dialect import OTHER, endpoint_of
+from llmctl.proxy.dialect import OTHER, endpoint_of, is_repeatable
 from llmctl.proxy.guard_request import Guard
 from llmctl.proxy.head import Request
 from llmctl.proxy.record import Record
@@ -66,6 +66,11 @@ class Course:
         return not self._is_over and (works or self.is_watching)
 
     @property
+    def is_repeatable(self) -> bool:
+        """May it be asked for again when no answer came?"""
+        return is_repeatable(self.request.method, self.path)
+
+    @property
     def model(self) -> str:
         """The name of the model that serves it."""
         return self.served.name if self.served else "the model"
@@ -84,6 +89,15 @@ class Course:
         self._counted, self.record.admitted = True, now
         self._proxy.journal.admitted(self.ticket, self.record)
         self._tries += 1
+
+    def _drop_delivery(self) -> None:
+        delivery, self._delivery = self._delivery, NONE
+        delivery.drop()
+
+    def _uncount(self) -> None:
+        if self._counted and self.served is not None:
+            self._counted = False
+            self._proxy.board.done(self.served)
 
     @property
     def state(self) -> str:

@@ -45,34 +45,37 @@ class Recipient(Protocol):
 
 
 class Delivery:
-    """An attempt. What `drop` has ended reports nothing more."""
+    """An attempt. What `drop` has ended reports nothing more. is_repeatable: it may be sent twice.
+    has_sent: it was sent, or a part of it."""
 
     def __init__(
         self, recipient: Recipient | None, head: bytes, body: Spool | None, *,
-        is_head: bool = False, may_switch: bool = False,
+        is_head: bool = False, may_switch: bool = False, is_repeatable: bool = True,
     ) -> None:  # fmt: skip
         self._recipient = recipient
         self._head, self._body = head, body
         self._is_head, self._may_switch = is_head, may_switch
+        self._is_repeatable, self.has_sent = is_repeatable, False
         self._upstream: Upstream | None = None
         self._pool: Pool | None = None
         self._heard = self._is_paused = False
 
     def begin(self, pool: Pool) -> None:
-        """Get a connection, and send."""
+        """Get a connection, and send. One that was idle may be closed in the moment in which it is
+        used, so it is nothing for what may be sent but once."""
         self._pool = pool
-        pool.take(self._connected, self._unreachable)
+        pool.take(self._connected, self._unreachable, fresh=not self._is_repeatable)
 
     def sent(self, pool: Pool, upstream: Upstream) -> None:
         """It has gone out on this connection already."""
-        self._pool, self._upstream = pool, upstream
+        self._pool, self._upstream, self.has_sent = pool, upstream, True
         upstream.carries(self)
 
     def _connected(self, upstream: Upstream) -> None:
         if self._recipient is None:
             upstream.give_back()
             return
-        self._upstream = upstream
+        self._upstream, self.has_sent = upstream, True
         if self._is_paused:
             upstream.pause()
         upstream.send(

@@ -61,6 +61,21 @@ OTHER = Endpoint("other", streams=False)
 """Everything else that llama-server has, or will have."""
 
 
+_PURE = frozenset({
+    b"/tokenize", b"/detokenize", b"/apply-template", b"/v1/audio/transcriptions",
+    b"/audio/transcriptions", b"/v1/chat/completions/input_tokens",
+    b"/chat/completions/input_tokens", b"/v1/responses/input_tokens", b"/responses/input_tokens",
+})  # fmt: skip
+_SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+
+
+def is_repeatable(method: bytes, path: bytes) -> bool:
+    """May it be asked for again when no answer came? Reading (RFC 9110, 9.2.1) and generating
+    change nothing, and these paths know nothing else. Of all others nobody knows: a slot may have
+    been saved, a tool have run."""
+    return path in ENDPOINTS or path in _PURE or method in _SAFE
+
+
 def endpoint_of(path: bytes) -> Endpoint:
     """What a path is; OTHER for those that are not known."""
     found = ENDPOINTS.get(path)

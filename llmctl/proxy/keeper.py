@@ -4,14 +4,16 @@ Its functions block and are called in threads; what they give are plain facts.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from llmctl.core.guard.settings import merged
+from llmctl.core.profile_parts import seconds
 from llmctl.core.progress import Event, Report, Waiting
 from llmctl.core.proxy_settings import ProxySettings
+from llmctl.core.slot_ctx import slot_ctx
 from llmctl.core.state import State
 from llmctl.core.words import RESIDENT, unit_name
 from llmctl.engine.box import Box
@@ -30,6 +32,7 @@ from llmctl.store import Store
 if TYPE_CHECKING:
     from llmctl.core.config import Config
     from llmctl.core.listening import Address
+    from llmctl.core.profile import Profile
 
 Progress = Callable[[str, float | None, float], None]
 """What is being waited for, how much of it is done (0 to 1), and for how many seconds."""
@@ -38,7 +41,7 @@ Progress = Callable[[str, float | None, float], None]
 class Seen(msgspec.Struct, frozen=True):
     """A box at one moment. ready, coming: per queue. stopping: profiles whose process is ending, by
     whomever it was told to. problems: what is wrong with its files. keys: None, where clients need
-    none."""
+    none. replicas: of those in served, however they are."""
 
     served: tuple[Served, ...]
     ready: dict[str, str]
@@ -47,6 +50,7 @@ class Seen(msgspec.Struct, frozen=True):
     stopping: frozenset[str] = frozenset()
     problems: tuple[str, ...] = ()
     keys: Keyring | None = None
+    replicas: tuple[Served, ...] = ()
 
     @property
     def stopped(self) -> frozenset[str]:
@@ -79,6 +83,15 @@ class Keeper(Protocol):
         ...
 
 
+class _Told(msgspec.Struct, frozen=True):
+    """What a server said of itself: tokens that one request may use. words: those of its profile
+    when it was first seen."""
+
+    pid: int
+    words: tuple[str, ...]
+    ctx: int
+
+
 class LocalKeeper:
     """This machine. What of its files was right last is kept for as long as they are wrong."""
 
@@ -86,6 +99,7 @@ class LocalKeeper:
         self._config: Config | None = None
         self._known: dict[str, Served] = {}
         self._keys = KeyFile()
+        self._told: dict[str, _Told] = {}
 
     @property
     def request_log(self) -> str:
@@ -116,7 +130,7 @@ class LocalKeeper:
         badly = (keys.problem,) if keys and keys.problem else ()
         return Seen(
             tuple(served.values()), ready, coming, settings, stopping,
-            (*wrong, *found.problems, *badly), keys,
+            (*wrong, *found.problems, *badly), keys, tuple(_replicas(served, found.instances)),
         )  # fmt: skip
 
     def _configure(self, box: Box) -> tuple[str, ...]:
@@ -133,10 +147,36 @@ class LocalKeeper:
     def _entry(self, box: Box, name: str, instance: Instance | None) -> Served | None:
         """None: the profile is broken, and was never seen whole."""
         if box.store.profiles[name].profile is not None:
-            return _served(box, name, instance)
+            return self._served(box, name, instance)
         known = self._known.get(name)
         state, pid = (instance.state, instance.pid) if instance else (State.STOPPED, 0)
         return known and msgspec.structs.replace(known, state=state, pid=pid)
+
+    def _served(self, box: Box, name: str, instance: Instance | None) -> Served:
+        """Its port is where its process listens, whatever the files say by now."""
+        profile = box.store.profile(name)
+        return Served(
+            name=name, group=None if profile.is_resident else profile.group,
+            port=(instance and instance.port) or box.port(profile), aliases=profile.aliases,
+            state=instance.state if instance else State.STOPPED,
+            pid=instance.pid if instance else 0, ctx=self._ctx_of(box, profile, instance),
+            vision=profile.mmproj is not None, key=box.api_key(profile),
+            guard=merged(box.store.config.guard, profile.guard), most=profile.replicas.max,
+            slots=profile.parallel, idle_timeout_s=seconds(profile.replicas.idle_timeout),
+        )  # fmt: skip
+
+    def _ctx_of(self, box: Box, profile: "Profile", instance: Instance | None) -> int | None:
+        """As the server says, or said the last time it was started with the same words: it knows
+        what the model was trained for."""
+        words, told = _words(box, profile), self._told.get(profile.name)
+        if instance is not None and instance.ctx is not None:
+            if told is None or told.pid != instance.pid:  # later words are not what it runs with
+                self._told[profile.name] = _Told(instance.pid, words, instance.ctx)
+            return instance.ctx
+        computed = slot_ctx(words)
+        if told is None or told.words != words:
+            return computed
+        return min(told.ctx, computed or told.ctx)
 
     def addresses(self) -> "tuple[Address, ...]":
         """Where to listen. LlmctlError: nowhere, and why."""
@@ -185,32 +225,28 @@ def _queues(
     return ready, {queue: name for queue, name in coming.items() if queue not in ready}
 
 
+def _replicas(served: dict[str, Served], instances: Sequence[Instance]) -> Iterator[Served]:
+    """All that is said of the first instance holds for them, but where and how they run."""
+    for one in instances:
+        if one.number > 1 and (first := served.get(one.profile)) is not None:
+            yield msgspec.structs.replace(
+                first, port=one.port, state=one.state, pid=one.pid, number=one.number
+            )
+
+
 def _is_stopping(one: Instance) -> bool:
     """Told to stop, by hand or for another model, and not gone yet: systemd does not name units
     that plainly are."""
     return one.state is State.STOPPED
 
 
-def _served(box: Box, name: str, instance: Instance | None) -> Served:
-    """Its port is where its process listens, whatever the files say by now."""
-    profile = box.store.profile(name)
-    ctx = profile.ctx if profile.ctx != "auto" else _ctx_of(box, name)
-    return Served(
-        name=name, group=None if profile.is_resident else profile.group,
-        port=(instance and instance.port) or box.port(profile), aliases=profile.aliases,
-        state=instance.state if instance else State.STOPPED, pid=instance.pid if instance else 0,
-        ctx=ctx, vision=profile.mmproj is not None, key=box.api_key(profile),
-        guard=merged(box.store.config.guard, profile.guard),
-    )  # fmt: skip
-
-
-def _ctx_of(box: Box, name: str) -> int | None:
-    """What the installed unit says after `-c`."""
-    words = (box.store.unit_text(unit_name(name)) or "").replace('"', "").split()
-    for flag, value in itertools.pairwise(words):
-        if flag == "-c" and value.isdigit():
-            return int(value)
-    return None
+def _words(box: Box, profile: "Profile") -> tuple[str, ...]:
+    """What the next start says of the context; what is planned stands in the installed unit."""
+    ctx: tuple[str, ...] = ("-c", str(profile.ctx))
+    if profile.ctx == "auto":
+        unit = (box.store.unit_text(unit_name(profile.name)) or "").replace('"', "").split()
+        ctx = next((pair for pair in itertools.pairwise(unit) if pair[0] == "-c"), ())
+    return (*ctx, "-np", str(profile.parallel), *(str(word) for word in profile.args))
 
 
 def _untold(_: Event) -> None:

@@ -130,7 +130,7 @@ class Relay(Course):
         )  # fmt: skip
         self._delivery = Delivery(
             self, head, body, is_head=self.request.method == b"HEAD",
-            may_switch=self.request.wants_websocket,
+            may_switch=self.request.wants_websocket, is_repeatable=self.is_repeatable,
         )  # fmt: skip
         if self.is_full:
             self._delivery.pause()
@@ -195,7 +195,8 @@ class Relay(Course):
         if self._healing is not None and self._healing.is_again:
             self._healing.head(head)
             return
-        if head.status == 503 and not self.answer.has_answer and self._tries < MOST_TRIES:
+        is_new = not self.answer.has_answer and self.is_repeatable
+        if head.status == 503 and is_new and self._tries < MOST_TRIES:
             self.nothing_came(f"{self.model} is loading")
             return
         self.answer.closes |= self._client.closes_after(self)
@@ -242,11 +243,16 @@ class Relay(Course):
         if self.answer.has_answer:
             told = f"{self.model} went away in the midst of its answer: {why}."
             self.refuse(Trouble(502, "upstream_died", told))
+        elif self._delivery.has_sent and not self.is_repeatable:
+            self.refuse(Trouble(
+                502, "no_answer", f"{self.model} went away: {why}. It may have done what was asked "
+                "for, so it is not asked again.", is_final=True,
+            ))  # fmt: skip
         else:
             self.nothing_came(f"{self.model} went away: {why}")
 
     def nothing_came(self, why: str) -> None:
-        """No byte of an answer: generating has no effects, so it can be asked for again."""
+        """No byte of an answer, and nothing that asking again would do twice."""
         if self.answer.has_answer:  # this was a further attempt at one
             self.lost(why)
             return
@@ -265,15 +271,6 @@ class Relay(Course):
         if data:
             self._has_heard = True
             self._client.send(data)
-
-    def _drop_delivery(self) -> None:
-        delivery, self._delivery = self._delivery, NONE
-        delivery.drop()
-
-    def _uncount(self) -> None:
-        if self._counted and self.served is not None:
-            self._counted = False
-            self._proxy.board.done(self.served)
 
     def _over(self) -> None:
         """However it ended: nothing of it is left anywhere."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from llmctl.core.proxy_settings import ProxySettings
 from llmctl.errors import DisplacedError, LlmctlError, TakenDownError
 from llmctl.proxy.dialect import Trouble
+from llmctl.proxy.failures import Failures
 from llmctl.proxy.hangs import Hangs, hung
 from llmctl.proxy.keeper import Keeper, Seen, resident
 from llmctl.proxy.loading import Loading
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_S = 5.0
 LOOK_WHILE_LOADING_S = 0.25
-RETRY_AFTER_S = 10.0
-"""How long a model that failed to start is not tried again: who asks is told why at once."""
 CUT = Trouble(
     503, "cut_by_switch", "Another model was waited for too long, and had to start.",
     retry_after_s=5,
@@ -52,7 +51,7 @@ class Switchboard:
         self.loading: dict[str, Loading] = {}
         self.queues: dict[str, Turns] = {}
         self._pools: dict[str, Pool] = {}
-        self._failures: dict[str, tuple[float, Trouble]] = {}
+        self._failures = Failures()
         self._hangs = Hangs()
         self._wake = asyncio.Event()
 
@@ -205,9 +204,9 @@ class Switchboard:
                 409, "not_active", f"{name} is not running. Type: llmctl switch {name}",
                 retry_after_s=30,
             )  # fmt: skip
-        failed = self._failures.get(name)
-        if failed is not None and now - failed[0] < RETRY_AFTER_S:
-            return failed[1]
+        failed = self._failures.of(name, now)
+        if failed is not None:
+            return failed
         if len(turns.waiting) >= self.settings.max_queue:
             return Trouble(503, "queue_full", "Too many requests are waiting.", retry_after_s=10)
         return None
@@ -267,7 +266,7 @@ class Switchboard:
         finally:
             del self.loading[model]
         self._told.switched(model, self._now() - began)
-        self._failures.pop(model, None)
+        self._failures.forget(model)
         self._is_active(queue, model)
         self.act(queue, turns.switched(model, self._now()))
         self.wake()
@@ -291,10 +290,6 @@ class Switchboard:
         if isinstance(error, DisplacedError) and (ready or coming):
             self.act(queue, turns.displaced(ready, coming, self._now()))
         else:
-            trouble = Trouble(
-                503, "switch_failed", f"{model} could not be started. {error.message}",
-                retry_after_s=int(RETRY_AFTER_S),
-            )  # fmt: skip
-            self._failures[model] = self._now(), trouble
+            trouble = self._failures.note(model, error, self._now())
             self.act(queue, turns.failed(model, trouble, self._now(), ready=ready, stopped=stopped))
         self.wake()

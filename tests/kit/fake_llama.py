@@ -462,7 +462,8 @@ llamacpp:requests_processing 0
 
 def models(fake: Fake) -> dict[str, object]:
     aliases = [fake.alias] if fake.behaviour.alias else fake.aliases
-    meta = {"n_ctx": int(fake.given.get("--ctx-size") or 4096), "n_ctx_train": 40960}
+    total = int(fake.given.get("--ctx-size") or 4096)
+    meta = {"n_ctx": total // int(fake.given.get("--parallel") or 1), "n_ctx_train": 40960}
     entry = {
         "id": fake.alias,
         "aliases": aliases,

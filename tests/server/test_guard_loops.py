@@ -33,6 +33,13 @@ def site(llama_server: str, tiny_models: Path) -> Iterator[Guarded]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def narrow(llama_server: str, tiny_models: Path) -> Iterator[Guarded]:
+    """Four slots share 1024 tokens, so that four endless answers end in an error."""
+    with guarded(llama_server, tiny_models, ctx=1024, proxies={"log": {"mode": "log"}}) as made:
+        yield made
+
+
 class Told(NamedTuple):
     """What an SDK made of an answer. tokens: that it says were generated."""
 
@@ -202,6 +209,18 @@ def test_a_healthy_stream_is_the_servers_own(site: Guarded, endpoint: str, word:
     path, body = request(endpoint, word, stream=True, **more)
     _, _, direct = site.ask(path, body, at="server")
     assert alike(site.ask(path, body)[2]) == alike(direct)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("endpoint", ["chat", "messages", "responses"])
+def test_an_error_of_the_server_is_raised(narrow: Guarded, endpoint: str, stream: bool) -> None:
+    async def crowd() -> list[Told | BaseException]:
+        asked = (told(endpoint, narrow.proxies["log"], "LOOP", stream=stream) for _ in range(4))
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    for fault in asyncio.run(crowd()):
+        assert isinstance(fault, openai.APIError | anthropic.APIError)
+        assert "Context size has been exceeded" in str(fault)
 
 
 # Budgets

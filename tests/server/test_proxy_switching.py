@@ -99,6 +99,27 @@ def test_clients_that_vanish_leave_nothing_behind(site: ManagerSite) -> None:
             eventually(lambda: not proxy.busy_slots(), why="no slot is busy")
 
 
+def listed(proxy: ProxySite) -> dict[str, tuple[str, int]]:
+    """State and context of each model."""
+    told = asyncio.run(get(proxy.port, "/v1/models")).json["data"]
+    assert all(one["ctx"] == one["meta"]["n_ctx"] for one in told)
+    return {one["id"]: (one["state"], one["ctx"]) for one in told}
+
+
+def test_the_context_that_is_told_is_what_one_request_may_use(site: ManagerSite) -> None:
+    """Four slots share what `-c` says, and none goes beyond what the model was trained for."""
+    with proxied(site) as proxy:
+        proxy.profile("a", ctx=65536, parallel=2)  # trained for 8192
+        stopped = {"a": ("stopped", 32768), "b": ("stopped", 1024)}
+        eventually(lambda: listed(proxy) == stopped, why="the profiles are read")
+        assert asyncio.run(ask(proxy.port, question("a", max_tokens=2))).is_whole
+        eventually(lambda: listed(proxy)["a"] == ("ready", 8192), why="the server has told")
+        assert asyncio.run(ask(proxy.port, question("b", max_tokens=2))).is_whole
+        eventually(lambda: listed(proxy) == {"a": ("stopped", 8192), "b": ("ready", 1024)})
+        slots = asyncio.run(get(proxy.port, "/slots")).json
+        assert {one["n_ctx"] for one in slots} == {1024}
+
+
 def pid_of(proxy: ProxySite, name: str) -> int:
     return int(proxy.site.show(f"llm-{name}.service", "MainPID"))
 

@@ -123,6 +123,41 @@ def test_an_off_is_not_undone_by_what_waited(proxy: ProxySite) -> None:
     assert works(proxy, "b")
 
 
+@pytest.mark.parametrize("by", ["systemctl", "llmctl"])
+def test_a_stop_while_a_model_loads_is_told_and_the_next_request_starts_it(
+    proxy: ProxySite, by: str
+) -> None:
+    """The proxy started it; nothing is wrong with it, so nothing keeps later requests out."""
+    proxy.site.behave("a", "load=300")
+    plain, stream = asyncio.run(stopped_while_loading(proxy, by))
+    assert (plain.status, plain.error) == (503, "llmctl_stopped")
+    assert plain.header("x-should-retry") == "false"
+    assert stream.error == "llmctl_stopped"
+    assert "Type: llmctl switch a" in plain.body.decode()
+    assert proxy.site.group() == (None, "stopped")
+    proxy.site.behave("a", "")
+    assert works(proxy, "a")
+
+
+async def stopped_while_loading(proxy: ProxySite, by: str) -> list[Reply]:
+    waits = [
+        asyncio.create_task(ask(proxy.port, question("a", "a few words", stream=stream)))
+        for stream in (False, True)
+    ]
+
+    async def it_loads() -> bool:
+        status = (await get(proxy.port, "/llmctl/status")).json
+        return len(status["requests"]) == 3 and bool(status["queues"]["gpu"]["switching"])
+
+    await until(it_loads)
+    await asyncio.to_thread(eventually, lambda: proxy.site.group() == ("a", "loading"))
+    if by == "llmctl":
+        await asyncio.to_thread(proxy.site.llmctl, "off")
+    else:
+        await asyncio.to_thread(proxy.site.systemctl, "stop", "llm-a.service")
+    return list(await asyncio.gather(*waits))
+
+
 async def turned_off(proxy: ProxySite) -> list[Reply]:
     waits = [
         asyncio.create_task(ask(proxy.port, question(model, "a few words", stream=stream)))

@@ -154,8 +154,11 @@ def test_units_of_others_and_edits_are_respected(site: ManagerSite, port: int) -
     site.put({path: site.read(path).replace("RestartSec=1", "RestartSec=2")})
     assert site.json("proxy", "status")["units"][SERVICE] == "edited"
     assert "edited by hand" in site.llmctl("apply").stderr
-    site.llmctl("apply", "--overwrite")
+    (odd,) = (x for x in site.llmctl("proxy", "status").stdout.splitlines() if "units:" in x)
+    assert f"{SERVICE} is edited: llmctl proxy install --overwrite" in odd
+    site.llmctl(*odd.partition(": llmctl ")[2].split())
     assert "RestartSec=1\n" in site.read(path)
+    assert "units:" not in site.llmctl("proxy", "status").stdout
     assert get(port)[0] == 503
 
 
@@ -243,6 +246,33 @@ def test_what_does_not_end_in_time_is_told_so(site: ManagerSite, port: int) -> N
     assert '"type":"llmctl_proxy_stopped"' in rest.splitlines()[-2]
     assert "[DONE]" not in rest
     assert plain(port, "a")[0] == 200
+
+
+@pytest.mark.parametrize("words", [("proxy", "uninstall"), ("proxy", "install"), ("apply",)])
+def test_what_holds_a_stop_is_told_and_how_to_end_it(
+    site: ManagerSite, port: int, words: tuple[str, ...]
+) -> None:
+    """A stream of minutes: nobody waits for it without knowing."""
+    listen(site, f"127.0.0.1:{port}", stop_timeout="10m")
+    site.profile("a", "pace=0.1")
+    site.llmctl("proxy", "install")
+    site.llmctl("switch", "a")
+    other = free_port()
+    listen(site, f"127.0.0.1:{other}", stop_timeout="10m")
+    progress = f"{site.home}/progress"
+    site.put({progress: ""})
+    with stream(port, "a") as answer:
+        command = 'progress=$1; shift; exec "$@" 2>"$progress"'
+        begun = site.spawn("sh", "-c", command, "sh", progress, *site.program(), *words)
+        eventually(lambda: "to cut them: " in site.read(progress), why="it says what it waits for")
+        assert "lets answers under way end, for at most 600 s" in site.read(progress)
+        (cut,) = {line.partition("to cut them: ")[2] for line in site.read(progress).splitlines()}
+        site.run(*cut.partition(" (")[0].split())
+        with pytest.raises(http.client.IncompleteRead):
+            answer.read()
+    assert begun.result().returncode == 0
+    gone = words[-1] == "uninstall"
+    eventually(lambda: get(other)[0] == (0 if gone else 200), why="it is done")
 
 
 def test_a_kept_connection_of_a_stopped_proxy_is_closed(site: ManagerSite, port: int) -> None:

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from support.fakes import HOME, Output
 from support.world import UNIT_DIR, World, http
 
+from llmctl.core.progress import Event, Waiting
 from llmctl.core.proxy_unit import SERVICE, SOCKET, UNITS, listened
 from llmctl.core.state import UnitStatus
 from llmctl.engine.proxy_setup import follow, install, uninstall
@@ -203,7 +204,7 @@ def applied(world: World, *, overwrite: bool = False) -> dict[str, str]:
     for one in changes:
         if one.is_change:
             world.host.put(f"{UNIT_DIR}/{one.unit}", one.after or "")
-    follow(world.box, changes, clock=world.clock)
+    follow(world.box, changes, clock=world.clock, report=lambda _: None)
     return {one.unit: one.kind.value for one in changes}
 
 
@@ -259,17 +260,17 @@ def test_addresses_that_must_not_be_are_a_complaint_and_no_change() -> None:
 
 def test_uninstalling_stops_and_removes_and_twice_is_once() -> None:
     world = installed()
-    assert uninstall(world.box, clock=world.clock).removed == UNITS
+    assert uninstall(world.box, clock=world.clock, report=lambda _: None).removed == UNITS
     assert not world.host.paths(UNIT_DIR)
     assert world.up() == []
     assert not world.unit(SOCKET).enabled
-    assert uninstall(world.box, clock=world.clock).removed == ()
+    assert uninstall(world.box, clock=world.clock, report=lambda _: None).removed == ()
 
 
 def test_uninstalling_leaves_what_somebody_wrote() -> None:
     world = installed()
     edit(world, SERVICE)
-    done = uninstall(world.box, clock=world.clock)
+    done = uninstall(world.box, clock=world.clock, report=lambda _: None)
     assert (done.removed, done.edited) == ((SOCKET,), (SERVICE,))
     assert "# mine" in text(world, SERVICE)
 
@@ -279,8 +280,32 @@ def test_a_broken_configuration_keeps_nobody_from_uninstalling() -> None:
     for unit in UNITS:
         world.shows(unit, replace(world.unit(unit), path=f"/units/{unit}"))
     world.config("proxy: {max_wait: soon}\n")
-    assert uninstall(world.box, clock=world.clock).removed == UNITS
+    assert uninstall(world.box, clock=world.clock, report=lambda _: None).removed == UNITS
     assert not world.host.paths("/units")
+
+
+def test_what_is_waited_for_is_told_and_how_not_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long answer under way: the service stops as soon as it has ended."""
+    world = installed("proxy: {stop_timeout: 2m}\n")
+    box = world.box
+    status, left = box.systemd.status, [*[UnitStatus(SERVICE, active="deactivating")] * 3]
+    said: list[Event] = []
+
+    def stopping(units: Sequence[str]) -> tuple[UnitStatus, ...]:
+        seen = dict(zip(units, status(units), strict=True))
+        if SERVICE in seen and left:
+            seen[SERVICE] = left.pop()
+        return tuple(seen[one] for one in units)
+
+    monkeypatch.setattr(box.systemd, "status", stopping)
+    assert uninstall(box, clock=world.clock, report=said.append).removed == UNITS
+    assert said
+    for one in said:
+        assert isinstance(one, Waiting)
+        assert one.what == (
+            "the proxy lets answers under way end, for at most 120 s; "
+            f"to cut them: systemctl --user kill {SERVICE}"
+        )
 
 
 # ---------------------------------------------------------------------------------- status

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 from support.commandline import CommandLine
 
+from llmctl.core.state import State
+from llmctl.engine.box import Box
+from llmctl.engine.status import Instance
 from llmctl.errors import ProfileError
+from llmctl.host.local import LocalHost
 from llmctl.proxy.keeper import LocalKeeper
 
 if TYPE_CHECKING:
@@ -65,6 +69,51 @@ def test_a_broken_profile_leaves_its_last_entry(home: CommandLine) -> None:
     seen = keeper.look()
     assert seen.served == before
     assert "a.yaml" in seen.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("keys", "ctx"),
+    [
+        ("ctx: 131072\nparallel: 4\n", 32768),
+        ("ctx: 131072\nparallel: 4\nargs: [-kvu]\n", 131072),
+        ("ctx: 131072\n", 131072),
+        ("ctx: auto\nparallel: 2\n", None),
+    ],
+)
+def test_a_model_has_the_context_that_one_request_may_use(
+    home: CommandLine, keys: str, ctx: int | None
+) -> None:
+    home.profile("a", keys)
+    assert {one.name: one.ctx for one in LocalKeeper().look().served}["a"] == ctx
+
+
+def test_a_planned_context_is_that_of_the_installed_unit(home: CommandLine) -> None:
+    home.profile("a", "ctx: auto\nparallel: 2\n")
+    unit = home.unit_dir / "llm-a.service"
+    unit.parent.mkdir(parents=True, exist_ok=True)
+    unit.write_text("ExecStart=/bin/llama-server \\\n  -c 8192 -ngl 3 \\\n  -np 4\n")
+    assert LocalKeeper().look().served[0].ctx == 4096
+
+
+def test_a_server_knows_better_also_after_it_has_stopped(home: CommandLine) -> None:
+    """A slot does not go beyond what the model was trained for."""
+
+    def seen(pid: int, ctx: int | None) -> Instance:
+        return Instance("a", "llm-a.service", "gpu", State.READY, 1, pid, None, None, ctx=ctx)
+
+    keeper = LocalKeeper()
+
+    def ctx(instance: Instance | None) -> int | None:
+        box = Box(LocalHost())
+        return keeper._ctx_of(box, box.store.profile("a"), instance)
+
+    assert ctx(None) == 4096
+    assert ctx(seen(7, 1024)) == 1024
+    assert ctx(None) == 1024
+    home.profile("a", "ctx: 8192\n")
+    assert ctx(seen(7, 1024)) == 1024  # it runs with what was written before
+    assert ctx(None) == 8192
+    assert ctx(seen(8, None)) == 8192  # an old build, which does not say
 
 
 def test_a_profile_that_was_never_right_is_not_served(home: CommandLine) -> None:

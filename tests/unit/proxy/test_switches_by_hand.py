@@ -180,9 +180,32 @@ def test_an_off_while_a_model_is_being_started_holds_for_all_that_wait(by_hand: 
         scene.box.may_end.set()
         await first.heard.wait()
         await second.heard.wait()
-        assert first.events == ["switch_failed"]
+        assert first.events == (["stopped"] if by_hand else ["switch_failed"])
         expected = (["stopped"], ["a"]) if by_hand else (["admitted"], ["a", "b"])
         assert (second.events, scene.box.switches) == expected
+
+    run(test)
+
+
+def test_a_model_that_was_stopped_while_it_loaded_may_be_started_at_once() -> None:
+    """Nothing is wrong with it, so nothing keeps the next request from it."""
+
+    class Stopped(Box):
+        def switch(self, name: str, *, timeout: float, progress: Progress) -> None:
+            super().switch(name, timeout=timeout, progress=progress)
+            if len(self.switches) == 1:
+                raise TakenDownError("a is not running: it was stopped.")
+
+    async def test(scene: Scene) -> None:
+        scene.box = Stopped()
+        scene.board = Switchboard(scene.box, scene.requests, lambda: 0.0, Deaf())
+        await scene.board.look()
+        first = scene.asks(A)
+        await first.heard.wait()
+        assert (first.events, scene.box.switches) == (["stopped"], ["a"])
+        later = scene.asks(A)
+        await later.heard.wait()
+        assert (later.events, scene.box.switches) == (["admitted"], ["a", "a"])
 
     run(test)
 

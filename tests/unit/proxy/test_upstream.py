@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from support.streams import events, recorded
 from support.wire import MemoryTransport, Wire, answers_in, requests_in
 
+from llmctl.proxy.dialect import is_repeatable
 from llmctl.proxy.head import MAX_HEAD_BYTES
 from llmctl.proxy.relay import MOST_TRIES
 
@@ -290,6 +291,71 @@ def test_and_not_for_ever(wire: Wire) -> None:
         wire.server().ends()
     assert status(client) == 502
     assert len(wire.pool.opened) == MOST_TRIES
+
+
+EFFECTS = [
+    b"/slots/0?action=save", b"/tools", b"/lora-adapters", b"/props", b"/models/load",
+    b"/v1/chat/completions/control", b"/v1/messages/whatever", b"/%74okenize", b"/new/in/2030",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", EFFECTS)
+@pytest.mark.parametrize("how", ["ends", "dies", "garbage"])
+def test_what_may_have_effects_is_sent_once(wire: Wire, path: bytes, how: str) -> None:
+    """Whether it was done is not known; that it is not done twice is."""
+    client = wire.connect()
+    client.sends(chat())
+    wire.server().says(OK)  # this connection may be closed for its age at any time
+    client.heard.clear()
+    client.sends(chat(path=path))
+    assert len(wire.pool.opened) == 2
+    if how == "garbage":
+        wire.server().says(b"garbage\r\n\r\n")
+    else:
+        getattr(wire.server(), how)()
+    ((answer, body),) = answers_in(bytes(client.heard))
+    assert answer.status_code == 502
+    assert b"is not asked again" in body
+    assert (b"x-should-retry", b"false") in answer.headers
+    wire.settle()
+    assert len(wire.pool.opened) == 2
+    assert not wire.proxy.relays
+
+
+def test_a_503_of_what_may_have_effects_is_its_answer(wire: Wire) -> None:
+    assert status(once(wire, LOADING, chat(path=b"/tools"))) == 503
+    assert len(wire.pool.opened) == 1
+
+
+def test_what_was_not_sent_is_asked_again_whatever_it_is(wire: Wire) -> None:
+    wire.pool.refuses = "Connection refused"
+    client = wire.connect()
+    client.sends(chat(path=b"/tools"))
+    assert b"not asked again" not in client.heard
+    assert status(client) == 502
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "is_safe"),
+    [
+        ("POST", "/tokenize", True), ("POST", "/v1/messages/count_tokens", True),
+        ("POST", "/v1/embeddings", True), ("POST", "/apply-template", True),
+        ("GET", "/slots", True), ("HEAD", "/tools", True), ("GET", "/new/in/2030", True),
+        ("DELETE", "/slots", False), ("PUT", "/props", False),
+        *(("POST", path.decode().partition("?")[0], False) for path in EFFECTS),
+    ],
+)  # fmt: skip
+def test_reading_and_generating_may_be_repeated(method: str, path: str, is_safe: bool) -> None:
+    assert is_repeatable(method.encode(), path.encode()) == is_safe
+
+
+def test_a_question_is_asked_again(wire: Wire) -> None:
+    for path in (b"/tokenize", b"/v1/embeddings"):
+        client = wire.connect()
+        client.sends(chat(path=path))
+        wire.server().ends()
+        wire.server().says(OK)
+        assert status(client) == 200
 
 
 def test_who_has_gone_is_not_answered(wire: Wire) -> None:

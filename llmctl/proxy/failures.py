@@ -1,0 +1,41 @@
+"""Models that could not be started: for a while who asks is told why at once."""
+
+from llmctl.errors import LlmctlError, TakenDownError
+from llmctl.proxy.dialect import Trouble
+from llmctl.proxy.turns import stopped_by_hand
+
+RETRY_AFTER_S = 10.0
+"""How long a model that failed to start is not tried again."""
+
+
+class Failures:
+    """What is known of them. Times are the caller's, in seconds."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[float, Trouble]] = {}
+
+    def note(self, model: str, error: LlmctlError, now: float) -> Trouble:
+        """A switch has failed: what is told to whom waited for it. A model that somebody stopped
+        while it was loading has not failed, and the next request may start it."""
+        if isinstance(error, TakenDownError):
+            self.forget(model)
+            return stopped_by_hand(model, model)
+        trouble = Trouble(
+            503, "switch_failed", f"{model} could not be started. {error.message}",
+            retry_after_s=int(RETRY_AFTER_S),
+        )  # fmt: skip
+        self._known[model] = now, trouble
+        return trouble
+
+    def of(self, model: str, now: float) -> Trouble | None:
+        """Why it is not tried now."""
+        failed = self._known.get(model)
+        return failed[1] if failed is not None and now - failed[0] < RETRY_AFTER_S else None
+
+    def forget(self, model: str) -> None:
+        """It runs, or may be tried."""
+        self._known.pop(model, None)
+
+    def clear(self) -> None:
+        """What was wrong may be mended."""
+        self._known.clear()
