@@ -132,7 +132,7 @@ def _rooms_now(gpus: Sequence[Gpu]) -> tuple[Room, ...]:
 
 
 def _memory_now(ram: Ram | None) -> Room | None:
-    return ram and Room(RAM, ram.total_bytes, ram.free_bytes, ram.reserve_bytes)
+    return None if ram is None else Room(RAM, ram.total_bytes, ram.free_bytes, ram.reserve_bytes)
 
 
 def _held(gpu: Gpu, config: Config) -> str | None:

@@ -35,8 +35,8 @@ STOP_TIMEOUT_S = 600.0
 
 def start_replica(
     box: Box, name: str, number: int, *, timeout: float, clock: Clock, report: Report
-) -> None:
-    """Start instance `number` of a profile, and wait until it answers.
+) -> int:
+    """Start instance `number` of a profile, wait until it answers, and give its port.
 
     DoesNotFitError: there is no room, or nobody can say so. SwitchError: it did not come up, and
     is stopped. timeout: seconds in which something must move.
@@ -58,6 +58,7 @@ def start_replica(
     outcome = waiter.wait()
     if not isinstance(outcome, Ready):
         _give_up(box, target, outcome, clock=clock, report=report)
+    return port
 
 
 def stop_replica(box: Box, name: str, number: int, *, clock: Clock, report: Report) -> None:

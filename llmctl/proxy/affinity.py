@@ -7,6 +7,7 @@ the same way each time; who does not is served as well, only not as fast.
 """
 
 from collections import OrderedDict
+from mmap import mmap
 
 import msgspec
 
@@ -31,7 +32,7 @@ class _Body(msgspec.Struct):
 _DECODER = msgspec.json.Decoder(_Body)
 
 
-def keys_of(request: Request, body: bytes | memoryview | None) -> Keys:
+def keys_of(request: Request, body: bytes | mmap | None) -> Keys:
     """Of a request. body: None, where it is too large to be looked into, or there is none."""
     for name in SESSIONS:
         if value := request.header(name):

@@ -100,9 +100,7 @@ class Instances:
 
     # Instances
 
-    def observed(
-        self, up: Collection[int], coming: Collection[int], now: float
-    ) -> list[Action]:
+    def observed(self, up: Collection[int], coming: Collection[int], now: float) -> list[Action]:
         """Which replicas answer, and which load. The first instance is not their business: no
         request comes here before it is ready. One that is gone and was not stopped has died."""
         self.coming = frozenset(coming)
@@ -125,12 +123,14 @@ class Instances:
     def started(self, number: int, now: float) -> list[Action]:
         """Our start succeeded."""
         self.starting = None
+        self.coming -= {number}
         self._up.setdefault(number, _One(now))
         return self._settle(now)
 
-    def failed(self, now: float) -> list[Action]:
+    def failed(self, number: int, now: float) -> list[Action]:
         """Our start came to nothing."""
         self.starting = None
+        self.coming -= {number}
         self._not_before = now + AGAIN_AFTER_S
         return self._settle(now)
 

@@ -74,8 +74,9 @@ class Keeper(Protocol):
         """Restart a profile's server, which hangs. LlmctlError: it cannot be."""
         ...
 
-    def start_replica(self, name: str, number: int, *, timeout: float) -> None:
-        """Start one more instance, if it fits into what is free. LlmctlError: there is none."""
+    def start_replica(self, name: str, number: int, *, timeout: float) -> int:
+        """Start one more instance, if it fits into what is free, and give its port. LlmctlError:
+        there is none."""
         ...
 
     def stop_replica(self, name: str, number: int) -> None:
@@ -194,11 +195,10 @@ class LocalKeeper:
         """See Keeper."""
         Box(LocalHost()).systemd.restart(unit_name(name))
 
-    def start_replica(self, name: str, number: int, *, timeout: float) -> None:
+    def start_replica(self, name: str, number: int, *, timeout: float) -> int:
         """See Keeper."""
-        start_replica(
-            Box(LocalHost()), name, number, timeout=timeout, clock=SystemClock(), report=_untold
-        )
+        box, clock = Box(LocalHost()), SystemClock()
+        return start_replica(box, name, number, timeout=timeout, clock=clock, report=_untold)
 
     def stop_replica(self, name: str, number: int) -> None:
         """See Keeper."""

@@ -14,7 +14,9 @@ UPSTREAM = b"/upstream/"
 class Served(msgspec.Struct, frozen=True, kw_only=True):
     """One profile as the proxy serves it. group: None is a resident. port: of its first instance.
     pid: of its process, 0 for none. key: of its server. ctx: tokens that one request may use, None
-    where it is not known yet. guard: config.yaml's and its profile's settings."""
+    where it is not known yet. guard: config.yaml's and its profile's settings. number: of this
+    instance; most: instances there may be. slots: requests that one works on at a time.
+    idle_timeout_s: how long a replica may have nothing to do."""
 
     name: str
     group: str | None

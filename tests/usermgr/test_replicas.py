@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,7 +31,7 @@ def replicated(site: ManagerSite, words: str = "", **others: str) -> None:
 def start(site: ManagerSite, *units: str) -> None:
     site.systemctl("start", ALONE, *units)
     for unit in units:
-        eventually(lambda unit=unit: answers(site, unit), 20, why=f"{unit} answers")
+        eventually(functools.partial(answers, site, unit), 20, why=f"{unit} answers")
 
 
 def answers(site: ManagerSite, unit: str) -> bool:
