@@ -16,13 +16,13 @@ from llmctl.core.progress import Report
 from llmctl.core.replica_unit import has_replicas
 from llmctl.core.state import State
 from llmctl.core.verdict import Outcome, Ready, Watch
-from llmctl.core.words import replica_template, replica_unit_name
+from llmctl.core.words import replica_template, replica_unit_name, unit_name
 from llmctl.engine.box import Box, Resolved, Target
 from llmctl.engine.clock import Clock
 from llmctl.engine.evidence import log_of
 from llmctl.engine.failure import failure
 from llmctl.engine.off import off
-from llmctl.engine.replica_units import port_of_replica, replica_file
+from llmctl.engine.replica_units import port_of_replica, replica_file, running_replicas
 from llmctl.engine.status import Instance, overview
 from llmctl.engine.wait import Waiter
 from llmctl.errors import DoesNotFitError, HostError, ProfileError, SwitchError
@@ -65,6 +65,14 @@ def stop_replica(box: Box, name: str, number: int, *, clock: Clock, report: Repo
     """Stop instance `number`, and wait until it is gone. HostError: it is not."""
     unit = replica_unit_name(name, number)
     off(box, (unit,), clock=clock, report=report, timeout=STOP_TIMEOUT_S)
+
+
+def restart(box: Box, name: str, *, clock: Clock, report: Report) -> None:
+    """Restart a profile's first instance. Its replicas end: systemd would restart them as well,
+    whether there is room for them or not."""
+    running = running_replicas(box, name)
+    off(box, running, clock=clock, report=report, timeout=STOP_TIMEOUT_S)
+    box.systemd.restart(unit_name(name))
 
 
 def _check_first(box: Box, resolved: Resolved) -> None:

@@ -120,13 +120,13 @@ def _notes(
     if profile is None:
         yield "its profile is gone or broken"
         return
+    if number > 1:
+        yield from _replica_notes(box, status, profile.name)
+        return
     try:
         resolved = box.resolve(profile.name)
     except LlmctlError as error:
         yield error.message
-        return
-    if number > 1:
-        yield from _replica_notes(box, status, profile.name)
         return
     header = read_header(box.store.unit_text(resolved.unit))
     if header.owner is Owner.EDITED:

@@ -19,7 +19,7 @@ from llmctl.core.words import RESIDENT, unit_name
 from llmctl.engine.box import Box
 from llmctl.engine.clock import SystemClock
 from llmctl.engine.proxy_units import addresses
-from llmctl.engine.replicas import start_replica, stop_replica
+from llmctl.engine.replicas import restart, start_replica, stop_replica
 from llmctl.engine.status import Instance, overview
 from llmctl.engine.switch import Options, Switch
 from llmctl.errors import ProfileError
@@ -193,7 +193,7 @@ class LocalKeeper:
 
     def restart(self, name: str) -> None:
         """See Keeper."""
-        Box(LocalHost()).systemd.restart(unit_name(name))
+        restart(Box(LocalHost()), name, clock=SystemClock(), report=_untold)
 
     def start_replica(self, name: str, number: int, *, timeout: float) -> int:
         """See Keeper."""

@@ -53,7 +53,7 @@ async def replicas(proxy: ProxySite) -> Any:
     return (await get(proxy.port, "/llmctl/status")).json["replicas"]["a"]
 
 
-async def all_busy(proxy: ProxySite) -> bool:
+async def all_busy(proxy: ProxySite) -> object:
     return (await replicas(proxy))["in_flight"] == {"1": 1, "2": 1, "3": 1}
 
 
@@ -130,7 +130,7 @@ def test_one_that_is_gone_before_its_first_byte_is_replaced(proxy: ProxySite) ->
         os.kill(pid, signal.SIGSTOP)  # it takes connections, and says nothing
         waits = [asyncio.create_task(ask(proxy.port, question("a", max_tokens=4)))]
 
-        async def is_waiting_there() -> bool:
+        async def is_waiting_there() -> object:
             return sum((await replicas(proxy))["in_flight"].values()) == 4
 
         await until(is_waiting_there)

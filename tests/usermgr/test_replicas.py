@@ -170,6 +170,27 @@ def test_replicas_are_gone_before_a_crashed_model_is_back(site: ManagerSite) -> 
     assert words == ["start", "start", "stop", "start"], "the replica stopped first"
 
 
+def test_a_restarted_model_comes_back_alone(site: ManagerSite) -> None:
+    """There may be no room for a replica of what it is now, and it must not be in its way."""
+    replicated(site)
+    start(site, TWO, THREE)
+    site.profile("a", replicas={"max": 3}, ctx=4096)
+    site.llmctl("switch", "a")
+    assert site.active_units() == {"llm-a.service"}
+    assert [event.word for event in site.events()].count("start") == 4
+
+
+def test_off_forgets_a_replica_that_died(site: ManagerSite) -> None:
+    replicated(site)
+    start(site, TWO)
+    site.systemctl("kill", "--signal=KILL", TWO)
+    eventually(lambda: site.show(TWO, "ActiveState") == "failed", why="it is dead")
+    assert {one["state"] for one in site.status()["instances"]} == {"ready", "failed"}
+    assert site.group() == ("a", "ready")
+    assert site.llmctl("off").stdout.count("a") >= 1
+    assert site.status()["instances"] == []
+
+
 # What the proxy does: engine/replicas.py
 
 ENGINE = """\
