@@ -31,12 +31,19 @@ def row(one: dict[str, Any]) -> tuple[str, ...]:
     speed = one.get("tokens_per_s")
     return (
         time_cell(one),
-        *(cell(one.get(key)) for key in ("key", "endpoint", "asked", "served")),
+        *(cell(one.get(key)) for key in ("key", "endpoint", "asked")),
+        _served(one),
         *(cell(one.get(key)) for key in ("tokens_in", "tokens_out")),
         *(_time(one.get(key)) for key in ("queue_s", "ttft_s", "total_s")),
         f"{speed:.1f}" if speed else "-",
         cell(one.get("outcome")),
     )
+
+
+def _served(one: dict[str, Any]) -> str:
+    """A replica's number is told, where one answered."""
+    number = one.get("instance") or 1
+    return cell(one.get("served")) + (f"@{number}" if number > 1 else "")
 
 
 def _time(seconds: float | None) -> str:

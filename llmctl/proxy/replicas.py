@@ -12,7 +12,7 @@ import msgspec
 
 from llmctl.core.state import State
 from llmctl.errors import LlmctlError
-from llmctl.proxy.dialect import OTHER, Trouble
+from llmctl.proxy.dialect import Trouble
 from llmctl.proxy.instances import FIRST, Action, Instances, Seat, StartReplica, StopReplica
 from llmctl.proxy.routing import Served
 from llmctl.proxy.tasks import spawn
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from llmctl.proxy.keeper import Keeper
     from llmctl.proxy.parties import Told, Waiting
     from llmctl.proxy.switchboard import Switchboard
+
+_NO_SLOT = ("other", "count_tokens")
+"""Endpoints that a server answers beside what its slots do: the first instance does."""
 
 
 class Replicas:
@@ -51,7 +54,7 @@ class Replicas:
 
     def seat(self, request: "Waiting", served: Served) -> None:
         """Its model is ready: it is seated now, or when there is an instance for it."""
-        if served.most == 1 or request.endpoint is OTHER:
+        if served.most == 1 or request.endpoint.name in _NO_SLOT:
             request.seated(served)
             return
         keys = request.conversation()

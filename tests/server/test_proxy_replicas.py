@@ -46,7 +46,7 @@ def most(proxy: ProxySite) -> int:
 
 
 def long(**more: Any) -> bytes:
-    return question("a", "LOOP", stream=True, max_tokens=2500, **more)
+    return question("a", "LOOP", stream=True, max_tokens=1500, **more)
 
 
 async def replicas(proxy: ProxySite) -> Any:
@@ -72,7 +72,7 @@ async def all_up(proxy: ProxySite) -> None:
 async def three_streams(proxy: ProxySite) -> list[asyncio.Task[Reply]]:
     """One on each instance; each is seen to stream."""
     await all_up(proxy)
-    tasks = [asyncio.create_task(ask(proxy.port, long())) for _ in range(3)]
+    tasks = [asyncio.create_task(ask(proxy.port, long(), seconds=110)) for _ in range(3)]
     await until(lambda: all_busy(proxy))
 
     async def flow() -> bool:

@@ -12,7 +12,7 @@ from support.asking import until
 from llmctl.core.proxy_settings import ProxySettings
 from llmctl.core.state import State
 from llmctl.errors import DoesNotFitError
-from llmctl.proxy.dialect import OTHER, Endpoint, Trouble, endpoint_of
+from llmctl.proxy.dialect import Endpoint, Trouble, endpoint_of
 from llmctl.proxy.keeper import Progress, Seen
 from llmctl.proxy.routing import Served
 from llmctl.proxy.switchboard import Switchboard
@@ -188,7 +188,8 @@ def test_where_there_is_no_room_the_first_one_answers() -> None:
 def test_what_generates_nothing_needs_no_instance_of_its_own() -> None:
     async def play(scene: Scene) -> None:
         scene.asks()
-        assert scene.asks(OTHER).seats == ["a:12340"]
+        for path in (b"/slots", b"/v1/messages/count_tokens", b"/v1/messages/other"):
+            assert scene.asks(endpoint_of(path)).seats == ["a:12340"]
         assert scene.box.calls == []
 
     run(play)
