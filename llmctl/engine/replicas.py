@@ -5,11 +5,6 @@ threads: the plan of the first must fit once more, as it is. What runs is in sys
 """
 
 import contextlib
-import itertools
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-import msgspec
 
 from llmctl.core.plan import plan_writes
 from llmctl.core.progress import Report
@@ -26,9 +21,6 @@ from llmctl.engine.replica_units import port_of_replica, replica_file, running_r
 from llmctl.engine.status import Instance, overview
 from llmctl.engine.wait import Waiter
 from llmctl.errors import DoesNotFitError, HostError, ProfileError, SwitchError
-
-if TYPE_CHECKING:
-    from llmctl.core.memory.wanted import Wanted
 
 STOP_TIMEOUT_S = 600.0
 
@@ -97,42 +89,20 @@ def _is_changing(one: Instance) -> bool:
 def _check_room(box: Box, resolved: Resolved) -> None:
     """DoesNotFitError: what the first instance has does not fit once more into what is free."""
     from llmctl.core.memory.advice import shortage
-    from llmctl.core.memory.request import placing, wanted_of
+    from llmctl.core.memory.request import pinned, placing, settled, wanted_of
     from llmctl.engine.planning import place_of, plan_profile
 
-    profile, words = resolved.profile, resolved.plan.words or _given(resolved.argv)
+    profile, words = resolved.profile, resolved.plan.words or settled(resolved.argv)
     name = profile.name
     place = place_of(box, profile, now=True)
     if place.ram is None or (not place.rooms and place.warnings):
         raise DoesNotFitError(f"Nobody says how much memory is free: {place.warnings[:1]}.")
-    found = plan_profile(box, name, place, lambda wanted: _pinned(wanted, words)).plan
+    found = plan_profile(box, name, place, lambda wanted: pinned(wanted, words)).plan
     if not found.fits:
         raise DoesNotFitError(f"{name} does not fit once more: {shortage(found)}.")
     given = wanted_of(profile).settings.overrides
     if resolved.plan.words and tuple(placing(found, given)) != resolved.plan.words:
         raise DoesNotFitError(f"{name} would fit once more only with less on the devices.")
-
-
-def _given(argv: Sequence[str]) -> tuple[str, ...]:
-    """The words of a profile that leaves nothing to a plan."""
-    pairs = itertools.pairwise(argv)
-    known = ("-c", "-ngl", "--n-cpu-moe", "-ts")
-    return tuple(word for flag, value in pairs if flag in known for word in (flag, value))
-
-
-def _pinned(wanted: "Wanted", words: Sequence[str]) -> "Wanted":
-    """What was asked for, with everything that the first instance's words settle. Experts that they
-    place by name (-ot) cannot be asked for, so there the outcome is compared."""
-    settled = dict(zip(words[::2], words[1::2], strict=True))
-    changes: dict[str, object] = {}
-    for flag, key in (("-c", "ctx"), ("-ngl", "gpu_layers")):
-        if settled.get(flag, "").isdigit():
-            changes[key] = int(settled[flag])
-    if "-ts" in settled and all(one.isdigit() for one in settled["-ts"].split(",")):
-        changes["tensor_split"] = tuple(int(one) for one in settled["-ts"].split(","))
-    if "-ot" not in settled:
-        changes["n_cpu_moe"] = int(settled.get("--n-cpu-moe", 0))
-    return msgspec.structs.replace(wanted, **changes)
 
 
 def _install(box: Box, resolved: Resolved) -> None:
