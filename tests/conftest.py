@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 from kit import mkgguf
 from kit.boxes import LAB, SYSTEMS, Box, Boxes, Lab
 from kit.commands import KIT
@@ -24,6 +25,9 @@ from kit.managers import UserManager
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")  # a busy machine is no counterexample
 
 RINGS = ("server", "usermgr", "box")
 RING_OF = {

@@ -47,6 +47,8 @@ def look(
 
 def _read(file: str) -> bytes:
     if file == "-":
+        if sys.stdin is None:  # it was closed by who started this
+            raise UsageError("There is no standard input.", hint="Name a file, or pipe a text in.")
         return sys.stdin.buffer.read()
     box = open_box(LOCAL)
     try:

@@ -12,7 +12,7 @@ import msgspec
 from llmctl.core.drafts import lacks, unplanned
 from llmctl.core.flags import Flags
 from llmctl.core.profile import Profile
-from llmctl.core.profile_rules import DRAFT_WORDS, PING_INTERVAL_S, Complaint
+from llmctl.core.profile_rules import DRAFT_WORDS, HTTP_THREADS, PING_INTERVAL_S, Complaint
 
 LOOPBACK = "127.0.0.1"
 ALL_LAYERS = "999"
@@ -51,7 +51,14 @@ _KEY_OF = {
 }
 _RESERVED = {flag: key for key, flags in _KEY_OF.items() for flag in flags}
 _OURS = {"-a", "--alias", "--host", "--port", "-fit", "--fit", "-lv", "--verbosity"}
-_OURS |= {"--log-verbosity", "--sse-ping-interval", "--metrics", "--slots", "--no-slots"}
+_OURS |= {
+    "--log-verbosity",
+    "--sse-ping-interval",
+    "--threads-http",
+    "--metrics",
+    "--slots",
+    "--no-slots",
+}
 _FLAG = re.compile(r"(-{1,2}[A-Za-z][A-Za-z0-9.-]*)(=.*)?", re.DOTALL)
 
 
@@ -143,6 +150,8 @@ def _service(flags: Flags) -> Iterator[str]:
         yield from ("-lv", "4")  # the only level that logs real buffer sizes
     if "--sse-ping-interval" in flags:
         yield from ("--sse-ping-interval", str(PING_INTERVAL_S))
+    if "--threads-http" in flags:
+        yield from ("--threads-http", str(HTTP_THREADS))
     yield from (flag for flag in ("--jinja", "--metrics", "--slots") if flag in flags)
 
 

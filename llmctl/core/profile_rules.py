@@ -16,6 +16,10 @@ Complaint = tuple[Path, str]
 PING_INTERVAL_S = 5
 """A stop with an open stream ends at the next SSE ping: 30 s by default, and never with -1."""
 
+HTTP_THREADS = 256
+"""Each stream has one of llama-server's HTTP threads, from its queue on. It starts with a few (the
+slots and some more, or the processors), and when all have a stream, nothing answers /health."""
+
 LONGEST_STOP_S = 3600
 PLAIN_KV = ("f32", "f16", "bf16")
 KV_TYPES = (*PLAIN_KV, "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")

@@ -35,7 +35,7 @@ async def serve(sockets: Sockets, clients: Sockets, handover: Handover) -> None:
     loop = asyncio.get_running_loop()
     keeper = LocalKeeper()
     logs = RequestLog(keeper.request_log), RequestLog(keeper.guard_log)
-    proxy = Proxy(keeper, handover, log=logs[0], guard_log=logs[1])
+    proxy = Proxy(keeper, handover, log=logs[0], guard_log=logs[1], keys=keeper.keys)
     stopped = asyncio.Event()
 
     def stop() -> None:

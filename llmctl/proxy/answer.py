@@ -5,10 +5,9 @@
     answer.head(head)                   # the server has answered
     answer.body(data); answer.end()     # or answer.trouble(...): it went away
 
-No socket and no clock. Each method gives what is to be sent now, which may be nothing. A stream of
-events is passed on in whole events, so that one more (an error) can always follow; nothing that a
-server says is changed but what its dialect has no word for. What a later part wants to hold back
-or to add goes through here.
+No socket and no clock. Each method gives what is to be sent now, which may be nothing. Of a stream
+whole events are passed on, so that one more (an error) can always follow; nothing that a server
+says is changed but what its dialect has no word for.
 """
 
 from collections import deque
@@ -52,14 +51,13 @@ class Answer:
         self.served_by, self._extra = served_by, tuple(headers)
         self.is_begun = self.is_done = self.broken = False
         self.closes = not request.keep_alive
-        self.status = 0
+        self.status = self.sent_bytes = 0
         self.outcome = ""
         self.guard: Session | None = None
         """Who looks at the events of a stream before the client gets them."""
         self._assembler: Assembler | None = None
         self.guarded: list[str] = []
         """What the guard found and did before the head went out."""
-        self.sent_bytes = 0
         self.last: deque[bytes] = deque(maxlen=4)
         """The last pieces of the answer, where the timings are."""
         self._events: Events | None = None
@@ -153,8 +151,8 @@ class Answer:
             (b"X-Accel-Buffering", b"no"),
         ])  # fmt: skip
 
-    def _follow_events(self) -> None:
-        self._events = Events(self._endpoint)
+    def _follow_events(self, *, is_whole: bool = False) -> None:
+        self._events = Events(self._endpoint, is_whole=is_whole)
         self.last = self._events.last
 
     def _streaming_head(
@@ -196,7 +194,7 @@ class Answer:
         self._assembler = Assembler(plan.endpoint, returns_tokens=plan.returns_tokens)
         kept = passed_on(head.headers)
         self._kept = [pair for pair in kept if pair[0].lower() not in _OF_STREAM]
-        self._follow_events()
+        self._follow_events(is_whole=True)
         return b""
 
     def _bodiless(self, head: AnswerHead) -> bytes:
@@ -234,14 +232,20 @@ class Answer:
         return out
 
     def more(self, data: bytes) -> bytes:
-        """Events of ours, after the server's."""
+        """Events of ours, in the stead of the rest of the server's, which is left."""
         if not data or self.is_done or self._events is None:
             return b""
+        self._events.cut()
         self._events.last.append(data)
         if self._assembler is not None:
             self._assembler.feed(data)
             return b""
         return self._framed(data)
+
+    @property
+    def passing(self) -> Events | None:
+        """The events that go out in chunks as they come; None: something else does."""
+        return self._events if self._chunked and self._assembler is None else None
 
     @property
     def is_assembling(self) -> bool:
@@ -281,11 +285,8 @@ class Answer:
         kind = (b"Content-Type", b"application/json; charset=utf-8")
         if assembler.error is not None:
             self.outcome = "server_error"
-            code = assembler.error.get("code")
-            status = code if isinstance(code, int) and 400 <= code < 600 else 500
-            return self.page(status, assembler.error_body(), [kind, *self._kept])
-        body = assembler.whole()
-        if body is None:
+            return self.page(assembler.error_status, assembler.error_body(), [kind, *self._kept])
+        if (body := assembler.whole()) is None:
             return self.trouble(_ENDED)
         return self.page(200, body, [kind, *self._kept])
 

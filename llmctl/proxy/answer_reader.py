@@ -4,6 +4,7 @@ A server is trusted less than llhttp trusts it: what it sends beyond its answer,
 asked or without end is no answer.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import httptools
@@ -28,12 +29,17 @@ class Known(NamedTuple):
 class _Body:
     """What httptools is to tell of a message whose head is known."""
 
-    __slots__ = ("on_body", "on_message_begin", "on_message_complete")
+    __slots__ = (
+        "on_body", "on_chunk_complete", "on_chunk_header", "on_message_begin",
+        "on_message_complete",
+    )  # fmt: skip
 
     def __init__(self, reader: "AnswerReader") -> None:
         self.on_message_begin = reader.on_message_begin
         self.on_body = reader.on_body
         self.on_message_complete = reader.on_message_complete
+        self.on_chunk_header = reader.on_chunk_header
+        self.on_chunk_complete = reader.on_chunk_complete
 
 
 class AnswerReader:
@@ -46,6 +52,9 @@ class AnswerReader:
         self, *, is_head: bool = False, may_switch: bool = False, known: Known | None = None
     ) -> None:
         self.known = None if is_head else known
+        self._within: list[None] = []  # one, within a chunk; kept without a call of Python's
+        self.on_chunk_header = partial(self._within.append, None)
+        self.on_chunk_complete = self._within.clear
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(
             self if self.known is None else _Body(self)
         )
@@ -119,6 +128,11 @@ class AnswerReader:
     def release(self) -> None:
         """Let go of the parser, which holds on to this."""
         self._parser = None
+
+    @property
+    def is_between(self) -> bool:
+        """Is it the end of a chunk, if what came last ended as one does?"""
+        return not self._within
 
     @property
     def is_clean(self) -> bool:

@@ -8,6 +8,7 @@ for nobody. What needs no model (the lists, /tokenize, the web page) is still an
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from llmctl.proxy.access import is_loopback
@@ -186,6 +187,12 @@ class Client(asyncio.Protocol):
         """Write to the client."""
         if data and self._transport is not None:
             self._transport.write(data)
+
+    @property
+    def writer(self) -> Callable[[bytes], None] | None:
+        """What writes to it, without a look whether there is anything to write; None: it has
+        gone."""
+        return self._transport.write if self._transport is not None else None
 
     def want_body(self) -> None:
         """Expect: 100-continue."""

@@ -52,7 +52,7 @@ class Course:
         self.is_waiting = self.is_full = self.is_watching = self._counted = self._is_over = False
         self._tries = 0
         self._unsent = b""
-        self._heard_at, self._has_heard = self.record.began, False
+        self._heard_at, self._heard_bytes = self.record.began, 0
         self._waits_since: float | None = None
 
     @property
@@ -98,6 +98,25 @@ class Course:
         is_small = body is not None and body.nbytes <= MOST_BODY
         return keys_of(self.request, body.whole() if body is not None and is_small else None)
 
+    @property
+    def state(self) -> str:
+        """In a word, for who looks on."""
+        if self.is_waiting:
+            return "waiting"
+        if self._delivery is NONE:
+            return "waiting" if self._counted else "receiving"
+        return "streaming" if self.answer.has_answer else "prefill"
+
+    def progress(self, event: bytes) -> None:
+        """An event of ours that says how the wait goes."""
+        self._send(self.answer.event(event))
+
+    def _send(self, data: bytes) -> None:
+        if self._unsent:
+            data, self._unsent = self._unsent + data, b""
+        if data:
+            self._client.send(data)
+
     def _drop_delivery(self) -> None:
         delivery, self._delivery = self._delivery, NONE
         delivery.drop()
@@ -107,11 +126,8 @@ class Course:
             self._counted = False
             self._proxy.board.done(self.served, self.ticket)
 
-    @property
-    def state(self) -> str:
-        """In a word, for who looks on."""
-        if self.is_waiting:
-            return "waiting"
-        if self._delivery is NONE:
-            return "waiting" if self._counted else "receiving"
-        return "streaming" if self.answer.has_answer else "prefill"
+    def _heed(self) -> None:
+        """Take the step that the guard wants, if any."""
+        healing = self._healing
+        if healing is not None and (healing.is_limited or healing.session.wants is not None):
+            healing.heard()

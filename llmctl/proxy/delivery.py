@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from llmctl.proxy.head import AnswerHead
+from llmctl.proxy.lane import Lane
 from llmctl.proxy.pool import Pool
 from llmctl.proxy.spool import Spool
 from llmctl.proxy.upstream import Upstream
@@ -15,8 +16,8 @@ class Recipient(Protocol):
         """The head of the answer; `data` or `raw` follows at once."""
         ...
 
-    def data(self, data: bytes) -> None:
-        """More of its body."""
+    def data(self, data: bytes, *, is_last: bool = False) -> None:
+        """More of its body. is_last: `end` follows at once."""
         ...
 
     def raw(self, data: bytes) -> None:
@@ -87,7 +88,7 @@ class Delivery:
             self._recipient.nothing_came(why)
 
     def drop(self) -> None:
-        """Give it up: the server stops what it does for a connection that is closed."""
+        """Give it up: the server is told by the end of its connection (Upstream.close)."""
         self._recipient = None
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
@@ -105,6 +106,11 @@ class Delivery:
         if self._upstream is not None:
             self._upstream.resume()
 
+    def hurry(self, lane: Lane) -> None:
+        """The answer's usual events go there."""
+        if self._upstream is not None:
+            self._upstream.hurry(lane)
+
     def write_raw(self, data: bytes) -> None:
         """After a 101."""
         if self._upstream is not None and data:
@@ -118,10 +124,10 @@ class Delivery:
         if self._recipient is not None:
             self._recipient.head(head)
 
-    def upstream_data(self, data: bytes) -> None:
+    def upstream_data(self, data: bytes, *, is_last: bool = False) -> None:
         """See Receiver."""
         if self._recipient is not None:
-            self._recipient.data(data)
+            self._recipient.data(data, is_last=is_last)
 
     def upstream_raw(self, data: bytes) -> None:
         """See Receiver."""

@@ -42,10 +42,13 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def header(self) -> str:
-        """For X-Llmctl-Guard: `tool; step=forbid; repeats=5`."""
+        """For X-Llmctl-Guard: `tool; step=forbid; repeats=5`. What was stopped in the end, though
+        milder steps were taken, says so."""
         words = [self.kind, f"step={self.step}"]
         if self.copies is not None:
-            words.append(f"repeats={self.copies:g}")
+            words.append(f"repeats={round(self.copies, 1):g}")
+        if self.outcome == "stopped" and self.step != "stop":
+            words.append("outcome=stopped")
         return "; ".join(words)
 
 

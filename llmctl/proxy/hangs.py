@@ -2,7 +2,8 @@
 
 llama-server answers /health from threads that have nothing to do with generating: it does so within
 milliseconds while all slots are busy and while a prompt of any length is read, so silence says
-something. Restarted and crashed servers have another process and are not meant.
+something. Each stream takes one of these threads, so units give it many (`--threads-http`).
+Restarted and crashed servers have another process and are not meant.
 """
 
 import msgspec

@@ -129,6 +129,7 @@ class Healing:
             body = None
         if self._spending is not None:
             self._spending.again()
+        self._guarded.pass_on(self.session.comment)
         if body is None:
             self._give_up("it repeated itself")
         else:
@@ -170,8 +171,14 @@ class Healing:
             port=served.port, length=body.nbytes, key=served.key,
         )  # fmt: skip
 
+        taken: list[Upstream] = []
+
         def connected(upstream: "Upstream") -> None:
-            upstream.send(head, body, listener)
+            if listener.heard.done():
+                upstream.give_back()  # too late
+            else:
+                taken.append(upstream)
+                upstream.send(head, body, listener)
 
         def failed(why: str) -> None:
             listener.upstream_lost(why=why)
@@ -181,6 +188,8 @@ class Healing:
             async with asyncio.timeout(CONTROL_TIMEOUT_S):
                 status, found = await listener.heard
         except TimeoutError:
+            for upstream in taken:
+                upstream.close()
             return False
         return status == 200 and _succeeded(found)
 

@@ -100,6 +100,7 @@ class LocalKeeper:
         self._config: Config | None = None
         self._known: dict[str, Served] = {}
         self._keys = KeyFile()
+        self._key_path: str | None = None
         self._told: dict[str, _Told] = {}
 
     @property
@@ -127,12 +128,17 @@ class LocalKeeper:
         ready, coming = _queues(served, tuple(up.values()))
         stopping = frozenset(one.profile for one in up.values() if _is_stopping(one))
         settings = box.store.config.proxy
-        keys = self._keys.read(box.host, box.store.in_config(settings.api_keys))
+        self._key_path = box.store.in_config(settings.api_keys)
+        keys = self.keys()
         badly = (keys.problem,) if keys and keys.problem else ()
         return Seen(
             tuple(served.values()), ready, coming, settings, stopping,
             (*wrong, *found.problems, *badly), keys, tuple(_replicas(served, found.instances)),
         )  # fmt: skip
+
+    def keys(self) -> Keyring | None:
+        """See key_watch.Read; where the file is, the last look has told."""
+        return self._keys.read(LocalHost(), self._key_path)
 
     def _configure(self, box: Box) -> tuple[str, ...]:
         """Go on with the configuration that was right last; ProfileError: none ever was."""

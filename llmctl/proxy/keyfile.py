@@ -17,25 +17,25 @@ class KeyFile:
     """What is known of it. One is kept for as long as the proxy runs."""
 
     def __init__(self) -> None:
-        self._path: str | None = None
-        self._entry: Entry | None = None
-        self._ring = Keyring()
+        self._known: tuple[str | None, Entry | None, Keyring] = None, None, Keyring()
 
     def read(self, host: Host, path: str | None) -> Keyring | None:
-        """The keys as they are now; None: config.yaml names no file."""
-        entry = host.stat(path) if path is not None else None
+        """The keys as they are now; None: config.yaml names no file. The same object while the file
+        is unchanged. Threads may call it at once: what one of them has seen is kept as a whole."""
+        known_path, known_entry, ring = self._known
         if path is None:
-            self._path = None
+            self._known = None, None, Keyring()
             return None
-        if path == self._path and entry is not None and entry == self._entry:
-            return self._ring
-        before = self._ring if path == self._path else Keyring()
-        self._path, self._entry = path, entry
+        entry = host.stat(path)
+        if (path, entry) == (known_path, known_entry):
+            return ring
+        before = ring.keys if path == known_path else ()
         try:
-            self._ring = Keyring(load_keys(host, path, entry))
+            ring = Keyring(load_keys(host, path, entry))
         except LlmctlError as error:
-            self._ring = Keyring(before.keys, error.message)
-        return self._ring
+            ring = Keyring(before, error.message)
+        self._known = path, entry, ring
+        return ring
 
 
 def load_keys(host: Host, path: str, entry: Entry | None) -> tuple[ApiKey, ...]:

@@ -118,8 +118,9 @@ class Listener:
         """See Receiver."""
         self._status = head.status
 
-    def upstream_data(self, data: bytes) -> None:
+    def upstream_data(self, data: bytes, *, is_last: bool = False) -> None:
         """See Receiver."""
+        del is_last
         if len(self._body) < _MOST_TOLD:
             self._body += data
 

@@ -10,6 +10,7 @@ from llmctl.proxy.guard.plan import Plan
 from llmctl.proxy.head import AnswerHead, Headers, forwarded
 from llmctl.proxy.healing import Healing
 from llmctl.proxy.intake import announced, taken
+from llmctl.proxy.lane import Lane
 from llmctl.proxy.routing import Served
 from llmctl.proxy.spool import Spool
 
@@ -181,16 +182,12 @@ class Relay(Course):
         self.answer.wants_stream = True
         self._send(self.answer.comment())
 
-    def progress(self, event: bytes) -> None:
-        """An event of ours that says how the wait goes."""
-        self._send(self.answer.event(event))
-
     def look(self, now: float) -> None:
         """Once a second. What was sent since the last look counts as sent now."""
         if self._healing is not None:
             self._healing.look()
-        if self._has_heard:
-            self._heard_at, self._has_heard = now, False
+        if self._heard_bytes != self.answer.sent_bytes:
+            self._heard_at, self._heard_bytes = now, self.answer.sent_bytes
         elif now - self._heard_at >= COMMENT_AFTER_S:
             self._send(self.answer.comment())
 
@@ -210,23 +207,30 @@ class Relay(Course):
         if head.status == 101:
             self._delivery.write_raw(self._client.raw())
 
-    def data(self, data: bytes) -> None:
-        """More of its body."""
+    def data(self, data: bytes, *, is_last: bool = False) -> None:
+        """More of its body. is_last: its end goes out with it."""
         sent = self.answer.body(data)
-        is_first = self.record.first is None and bool(sent or self.answer.is_assembling)
-        if self._unsent:
-            sent, self._unsent = self._unsent + sent, b""
-        self._send(sent)
-        if is_first:
+        if is_last:
+            self._unsent += sent
+        else:
+            self._send(sent)
+        if self.record.first is None and (sent or self.answer.is_assembling):
             self.record.saw(data, self._proxy.now())
-        healing = self._healing
-        if healing is not None and (healing.is_limited or healing.session.wants is not None):
-            healing.heard()
+            self._hurry()
+        self._heed()
+
+    def _hurry(self) -> None:
+        """Of a stream of events the usual ones can go the short way."""
+        events, write = self.answer.passing, self._client.writer
+        is_limited = self._healing is not None and self._healing.is_limited
+        if self.record.first is None or is_limited:
+            return
+        if events is not None and write is not None:
+            self._delivery.hurry(Lane(self.answer, events, write, self._heed))
 
     def raw(self, data: bytes) -> None:
         """After a 101."""
-        unsent, self._unsent = self._unsent, b""
-        self._send(unsent + data)
+        self._send(data)
 
     def full(self) -> None:
         """After a 101: the server takes no more now."""
@@ -272,11 +276,6 @@ class Relay(Course):
         self._waits_since = self._waits_since or self.record.began
         self._proxy.board.doubt(self.served)
         self._route()
-
-    def _send(self, data: bytes) -> None:
-        if data:
-            self._has_heard = True
-            self._client.send(data)
 
     def _over(self) -> None:
         """However it ended: nothing of it is left anywhere."""

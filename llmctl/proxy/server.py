@@ -18,6 +18,7 @@ from llmctl.proxy.handover import MOST_AT_ONCE, Handover
 from llmctl.proxy.head import Headers, Request
 from llmctl.proxy.journal import Journal
 from llmctl.proxy.keeper import Keeper
+from llmctl.proxy.key_watch import KeyWatch, Read
 from llmctl.proxy.keys import ApiKey
 from llmctl.proxy.loading import loading_event
 from llmctl.proxy.pages import own_page, states
@@ -44,14 +45,14 @@ class Proxy:
     def __init__(
         self, keeper: Keeper, handover: Handover | None = None, *,
         now: Callable[[], float] | None = None, log: RequestLog | None = None,
-        guard_log: RequestLog | None = None,
+        guard_log: RequestLog | None = None, keys: Read | None = None,
     ) -> None:  # fmt: skip
         self.now = now or time.monotonic  # the loop's clock, without its call
         self.journal = Journal(self.now, time.time, log, guard_log)  # noqa: TID251  # when it was, for people
         self.clients: set[Client] = set()
         self.relays: dict[int, Relay] = {}
         self.board = Switchboard(keeper, self.relays, self.now, self.journal)
-        self._guesses = Guesses()
+        self._guesses, self._key_watch = Guesses(), KeyWatch(self.board, keys)
         self._watchdog = Watchdog(self.board, self.relays)
         self._names = frozenset({f"{socket.gethostname().lower()}.local"})
         self.is_stopping = False
@@ -93,6 +94,8 @@ class Proxy:
         """May this client ask that?"""
         at = Connection(client.peer, client.here)
         caller = admitted(request, relay.path, at, self.policy)
+        if isinstance(caller, Trouble) and caller.kind == WRONG_KEY and self._key_watch.has_news():
+            caller = admitted(request, relay.path, at, self.policy)
         if isinstance(caller, Trouble):
             return self._guessed(relay, client) or caller if caller.kind == WRONG_KEY else caller
         if caller.key is not None:
@@ -148,6 +151,7 @@ class Proxy:
     def pulse(self) -> None:
         """Once a second."""
         self.board.tick()
+        self._key_watch.pulse()
         now = self.now()
         self._watchdog.pulse(now)
         for relay in list(self.relays.values()):

@@ -93,6 +93,11 @@ class Amended(Spool):
         self._kept = spool.nbytes - cut
         self.nbytes = self._kept + len(end)
 
+    @property
+    def is_in_memory(self) -> bool:
+        """See Spool."""
+        return self._spool.is_in_memory
+
     def whole(self) -> bytes:
         """See Spool; this one is not meant to be large."""
         return b"".join(self.pieces())

@@ -11,6 +11,8 @@ from llmctl.proxy.dialect import Dialect, Endpoint, Trouble, error_event
 
 _MOST_HELD = 4 << 20
 """An event that is longer goes out in pieces; then no event can follow it but by its own end."""
+_MOST_OF_WHOLE = 32 << 20
+"""The same where a whole answer is put together: its last event may hold all of a prompt."""
 _DONE = re.compile(rb"^data: ?\[DONE\]", re.MULTILINE)
 _LAST = {
     "chat": _DONE,
@@ -25,11 +27,14 @@ _ERROR = re.compile(rb'^(data: ?\{"error"|error: |event: ?error)', re.MULTILINE)
 
 
 class Events:
-    """The events of one answer. last: the last pieces that went out, for the record."""
+    """The events of one answer. last: the last pieces that went out, for the record. is_whole: the
+    client gets them put together, in the server's own words."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, *, is_whole: bool = False) -> None:
         self._endpoint = endpoint
-        self._is_anthropic = endpoint.dialect is Dialect.ANTHROPIC
+        self.translates = endpoint.dialect is Dialect.ANTHROPIC and not is_whole
+        """Are errors of the server in words that its clients do not know?"""
+        self._most = _MOST_OF_WHOLE if is_whole else _MOST_HELD
         self._held = b""
         self.is_torn = False
         """Part of an event is out."""
@@ -43,7 +48,7 @@ class Events:
                 return b""
         else:
             self.is_torn = False
-        if self._is_anthropic and b"event: error" in data:
+        if self.translates and b"event: error" in data:
             data = translated(data)
         self.last.append(data)
         return data
@@ -55,13 +60,17 @@ class Events:
         if data:
             self.last.append(data)
 
+    def cut(self) -> None:
+        """The server was left: of half an event nothing will come any more."""
+        self._held = b""
+
     def _whole(self, data: bytes) -> bytes:
         data = self._held + data
         end = data.rfind(b"\n\n") + 2
         end = max(end, data.rfind(b"\n\r\n", max(end - 2, 0)) + 3)
         if end > 2:
             self.is_torn = False
-        elif len(data) > _MOST_HELD:
+        elif len(data) > self._most:
             end, self.is_torn = len(data), True
         else:
             end = 0

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from llmctl.proxy.answer_reader import AnswerReader, GarbledError
 from llmctl.proxy.head import AnswerHead
+from llmctl.proxy.lane import END_OF_BOTH, MOST, Lane
 from llmctl.proxy.spool import Spool
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ class Receiver(Protocol):
         """The head. What came of the body with it follows at once, be it nothing."""
         ...
 
-    def upstream_data(self, data: bytes) -> None:
-        """More of the body."""
+    def upstream_data(self, data: bytes, *, is_last: bool = False) -> None:
+        """More of the body. is_last: its end follows at once."""
         ...
 
     def upstream_end(self) -> None:
@@ -65,6 +66,9 @@ class Upstream(asyncio.BufferedProtocol):
         self._reader = AnswerReader()
         self._body: Iterator[bytes] | None = None
         self._is_full = self._keep = False
+        self._lane: Lane | None = None
+        self._at_hand: Lane | None = None
+        """The lane, where what comes next begins a chunk and an event."""
         self.served = 0
 
     # What the relay does
@@ -107,6 +111,10 @@ class Upstream(asyncio.BufferedProtocol):
         except OSError as error:
             self._lose(f"the request could not be sent: {error}")
 
+    def hurry(self, lane: Lane | None) -> None:
+        """The usual event of this answer goes there."""
+        self._lane, self._at_hand = lane, None
+
     def write(self, data: bytes) -> None:
         """A request that is whole, or what follows a 101."""
         if self._transport is not None:
@@ -132,8 +140,11 @@ class Upstream(asyncio.BufferedProtocol):
         self._pool.released(self)
 
     def close(self) -> None:
-        """Give it up: llama-server ends what it generates for a closed connection at once."""
+        """Give it up. llama-server (0.7.0) ends a stream for a closed connection at once. For a
+        plain answer it looks only after a second in which none of its tasks had a result: beside
+        other streams it generates to the end, for nobody."""
         self._receiver = None
+        self.hurry(None)
         if self._transport is not None:
             self._transport.abort()
 
@@ -170,13 +181,19 @@ class Upstream(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """See asyncio.BufferedProtocol."""
+        lane = self._at_hand
+        if lane is not None and nbytes <= MOST and lane.take(_BUFFER[:nbytes].tobytes()):
+            return
         receiver, reader, data = self._receiver, self._reader, _BUFFER[:nbytes]
         if receiver is None:
             self.close()  # it speaks out of turn
         elif reader.is_raw:
             receiver.upstream_raw(bytes(data))
         else:
+            self._at_hand = None
             self._read(data, receiver, reader)
+            if self._lane is not None and reader.is_between and bytes(data[-4:]) == END_OF_BOTH:
+                self._at_hand = self._lane
 
     def _read(self, data: memoryview, receiver: Receiver, reader: AnswerReader) -> None:
         had_head, wrong = reader.head is not None, ""
@@ -189,7 +206,7 @@ class Upstream(asyncio.BufferedProtocol):
         if reader.is_raw:
             receiver.upstream_raw(reader.taken())
         elif had_head or reader.head is not None:
-            receiver.upstream_data(reader.taken())
+            receiver.upstream_data(reader.taken(), is_last=reader.is_whole)
         if self._receiver is not receiver:
             return  # it had enough
         if wrong:
@@ -216,6 +233,7 @@ class Upstream(asyncio.BufferedProtocol):
 
     def _finish(self) -> None:
         receiver, self._receiver = self._receiver, None
+        self.hurry(None)
         self._reader.release()
         if self._reader.is_clean and self._has_sent_all and self.is_open:
             if not self._keep:
@@ -235,6 +253,7 @@ class Upstream(asyncio.BufferedProtocol):
 
     def _lose(self, why: str) -> None:
         receiver, self._receiver = self._receiver, None
+        self.hurry(None)
         self._reader.release()
         self._body = None
         if self._transport is not None:

@@ -45,9 +45,11 @@ SCENES = (
     Scene("200 KB bodies", 1, 4, 2000, body=200_000),
     Scene("saturated", 8, 4000, 0),
     Scene("plain answers", 8, 0, 0),
+    Scene("paced", 16, 50, 5000, milliseconds=1200),
 )
 LATENCY = SCENES[:4]
-SATURATED, PLAIN = SCENES[4:]
+SATURATED, PLAIN, PACED = SCENES[4:]
+UNGUARDED = "guard off"
 
 
 class Seen(NamedTuple):
@@ -127,6 +129,17 @@ def per_token(seen: Seen) -> float:
     return seen.cpu_s / tokens_s(seen) * 1e6
 
 
+def per_paced(seen: Seen) -> float:
+    """µs of CPU for a token that comes alone; what a request costs is in it, by 50."""
+    return seen.cpu_request / PACED.tokens * 1e6
+
+
+def of_guard(results: Results, scene: Scene, what: Callable[[Seen], float]) -> float:
+    """What the guard adds: the median of the differences of each round."""
+    pairs = zip(results["llmctl", scene.name], results[UNGUARDED, scene.name], strict=True)
+    return statistics.median(what(a) - what(b) for a, b in pairs)
+
+
 def show_latency(results: Results, names: list[str]) -> None:
     """Time to first byte."""
     print(f"\n{'time to first byte, µs':24}" + "".join(f"{one.name:>24}" for one in LATENCY))
@@ -142,7 +155,7 @@ def show_latency(results: Results, names: list[str]) -> None:
 
 def show_rates(results: Results, names: list[str]) -> None:
     """Throughput, with 8 connections."""
-    heads = ("k tokens/s", "CPU µs/token", "plain/s", "CPU µs/request")
+    heads = ("k tokens/s", "CPU µs/token", "plain/s", "CPU µs/request", "µs/paced token")
     print(f"\n{'8 connections, at the limit':28}" + "".join(f"{one:>16}" for one in heads))
     for name in names:
         cells = (
@@ -150,6 +163,7 @@ def show_rates(results: Results, names: list[str]) -> None:
             median(results, name, SATURATED, per_token),
             median(results, name, PLAIN, lambda seen: seen.requests_s),
             median(results, name, PLAIN, lambda seen: seen.cpu_request * 1e6),
+            median(results, name, PACED, per_paced),
         )
         print(f"{name:28}" + "".join(f"{c:16.{2 if c < 10 else 0}f}" for c in cells))
 
@@ -195,6 +209,9 @@ def judge(results: Results, names: list[str], memory: tuple[float, float, float]
     if "llama-swap" in names:
         found = ratio(results, "llmctl", "llama-swap", SATURATED, tokens_s)
         limits.hold("tokens/s, to llama-swap", found, 1.5, least=True)
+    found = of_guard(results, SATURATED, per_token)
+    limits.hold("CPU of the guard, µs a token, at the limit", found, 1)
+    limits.hold("the same, paced", of_guard(results, PACED, per_paced), 1)
     alone, idle, loaded = memory
     limits.hold("memory of the program at rest, MB", alone, 40)
     limits.hold("memory after load, to before", loaded / idle, 1.25)
@@ -208,6 +225,7 @@ def running(work: pathlib.Path) -> Iterator[list[Program]]:
     targets = [server]
     try:
         targets.append(contenders.llmctl(work, server.port))
+        targets.append(contenders.llmctl(work, server.port, name=UNGUARDED, guard="off"))
         if BEFORE:
             tree = pathlib.Path(BEFORE).absolute()
             targets.append(contenders.llmctl(work, server.port, name="before", tree=tree))

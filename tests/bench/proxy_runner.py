@@ -1,12 +1,15 @@
 """The proxy as it is, before a box that never changes: `proxy_runner.py PORT UPSTREAM_PORT LOG`.
 
 All of llmctl.proxy runs, with an API key and with its request log (in the file LOG), and all that
-it imports; only what it would ask systemd is answered here.
+it imports; only what it would ask systemd is answered here. GUARD=off in the environment: without
+the guard.
 """
 
 import hashlib
+import os
 import sys
 
+from llmctl.core.guard.settings import GuardSettings
 from llmctl.core.listening import Address
 from llmctl.core.proxy_settings import ProxySettings
 from llmctl.core.state import State
@@ -27,6 +30,11 @@ class FixedKeeper:
         """See LocalKeeper."""
         return sys.argv[3]
 
+    @property
+    def guard_log(self) -> str:
+        """See LocalKeeper."""
+        return f"{sys.argv[3]}.guard"
+
     def addresses(self) -> tuple[Address, ...]:
         """See LocalKeeper."""
         return (Address("127.0.0.1", int(sys.argv[1])),)
@@ -35,8 +43,9 @@ class FixedKeeper:
         """See Keeper."""
         port, upstream = int(sys.argv[1]), int(sys.argv[2])
         served = Served(
-            name="bench", group="gpu", port=upstream, state=State.READY, pid=1, ctx=4096
-        )
+            name="bench", group="gpu", port=upstream, state=State.READY, pid=1, ctx=4096,
+            guard=GuardSettings(mode="off" if os.environ.get("GUARD") == "off" else "on"),
+        )  # fmt: skip
         settings = ProxySettings(listen=(f"127.0.0.1:{port}",))
         other = ApiKey("other", hashlib.sha256(b"another-key-0123").digest())
         keys = Keyring((ApiKey("bench", hashlib.sha256(KEY).digest()), other))

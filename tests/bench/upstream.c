@@ -1,6 +1,9 @@
 /* A server shaped like llama-server, that costs next to nothing: what a proxy adds shows.
  *
- *     upstream PORT ALIAS
+ *     upstream PORT ALIAS TEXT
+ *
+ * TEXT: a file with what it says, a line for each token: the inside of a JSON string. A longer answer
+ * begins it again.
  *
  * POST anything: `"max_tokens":N` and `"pace_us":P` at the start of the body say how many tokens are
  * streamed and how fast (0: as fast as the connection takes them); `"stream":true` asks for events,
@@ -21,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOST = 4096, IN = 16384, REPEAT = 256 };
+enum { MOST = 4096, IN = 16384, AT_ONCE = 256, MOST_TOKENS = 1 << 16 };
 enum part { NOTHING, SHORT, HEAD, FIRST, TOKENS, LAST };
 
 struct conn {
@@ -33,13 +36,15 @@ struct conn {
     const char *out;            /* what of the current part is still to be sent */
     long left;
     long tokens, pace, due;     /* tokens to come, µs between them, when the next one is due */
+    long at;                    /* the next one's number in the text */
 };
 
 static struct conn conns[MOST];
 static const char *alias;
-static char first[1024], token[1024], last[2048], many[REPEAT * 512];
+static char first[1024], last[2048], *text;  /* text: all tokens, each an event in its chunk */
+static long begins[MOST_TOKENS + 1], text_tokens;
 static char answer[2048], models[512], health[256];
-static long first_len, token_len, last_len;
+static long first_len, last_len;
 
 static const char STREAM[] = "HTTP/1.1 200 OK\r\nServer: llama.cpp\r\nX-Accel-Buffering: no\r\n"
     "Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
@@ -65,11 +70,25 @@ static void page(char *to, const char *body) {
         "Content-Length: %zu\r\nKeep-Alive: timeout=5, max=100\r\n\r\n%s", strlen(body), body);
 }
 
+static void read_text(const char *path) {
+    char line[512], delta[600];
+    FILE *file = fopen(path, "r");
+    if (!file) { perror(path); exit(1); }
+    text = malloc((long)MOST_TOKENS * 1024);
+    while (text_tokens < MOST_TOKENS && fgets(line, sizeof line, file)) {
+        line[strcspn(line, "\n")] = 0;
+        sprintf(delta, "\"content\":\"%s\"", line);
+        long len = event(text + begins[text_tokens], delta, "null", "");
+        begins[text_tokens + 1] = begins[text_tokens] + len;
+        text_tokens++;
+    }
+    fclose(file);
+    if (!text_tokens) { fprintf(stderr, "upstream: no text\n"); exit(1); }
+}
+
 static void prepare(void) {
     char body[1024];
     first_len = event(first, "\"role\":\"assistant\",\"content\":null", "null", "");
-    token_len = event(token, "\"content\":\" word\"", "null", "");
-    for (int i = 0; i < REPEAT; i++) memcpy(many + i * token_len, token, token_len);
     last_len = event(last, "", "\"stop\"", ",\"timings\":{\"cache_n\":0,\"prompt_n\":14,"
         "\"prompt_ms\":3.352,\"predicted_n\":4,\"predicted_ms\":0.947,\"predicted_per_second\":3167.8}");
     last_len += sprintf(last + last_len, "e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n");
@@ -102,6 +121,7 @@ static void begin(struct conn *c) {
     else {
         c->tokens = number(body, "\"max_tokens\":");
         c->pace = number(body, "\"pace_us\":");
+        c->at = 0;
         put(c, HEAD, STREAM, sizeof STREAM - 1);
     }
     c->have = c->head_len = 0;
@@ -114,10 +134,13 @@ static void next(struct conn *c) {
     case FIRST:
     case TOKENS:
         if (!c->tokens) { put(c, LAST, last, last_len); break; }
-        long count = c->pace ? 1 : c->tokens < REPEAT ? c->tokens : REPEAT;
+        c->at %= text_tokens;
+        long count = c->pace ? 1 : c->tokens < AT_ONCE ? c->tokens : AT_ONCE;
+        if (count > text_tokens - c->at) count = text_tokens - c->at;
         c->due = c->pace ? now_us() + c->pace : 0;
         c->tokens -= count;
-        put(c, TOKENS, many, count * token_len);
+        put(c, TOKENS, text + begins[c->at], begins[c->at + count] - begins[c->at]);
+        c->at += count;
         break;
     default: put(c, NOTHING, 0, 0);
     }
@@ -169,8 +192,9 @@ static int listener(int port) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 3) return 2;
+    if (argc != 4) return 2;
     alias = argv[2];
+    read_text(argv[3]);
     prepare();
     int poll = epoll_create1(0), door = listener(atoi(argv[1])), on = 1;
     struct epoll_event seen[256], what = {.events = EPOLLIN, .data.ptr = 0};

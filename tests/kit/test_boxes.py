@@ -86,7 +86,8 @@ def test_a_box_can_be_out_of_reach(fresh_box: Box) -> None:
 
 def test_a_journal_in_memory_hides_even_a_users_own_lines(lab: Lab) -> None:
     box = lab.boot("trixie", volatile_journal=True)
-    box.ssh("systemd-run --user --unit=llm-hello --wait echo hello")
+    # the journal asks the kernel whose line it is: one that has ended by then belongs to no unit
+    box.ssh("systemd-run --user --unit=llm-hello --wait sh -c 'echo hello; sleep 2'")
     assert "hello" not in box.ssh("journalctl --user --unit=llm-hello", check=False).stdout
     by_root = "journalctl _SYSTEMD_USER_UNIT=llm-hello.service"
     eventually(lambda: "hello" in box.root(by_root).stdout, why="root sees the line")

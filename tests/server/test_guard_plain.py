@@ -78,6 +78,8 @@ def test_it_is_the_servers_own(site: Guarded, endpoint: str, word: str, more: An
         ("/v1/messages", {"messages": say("word " * 9000), "max_tokens": 9}),
         ("/v1/completions", {"prompt": "word " * 9000}),
         ("/v1/completions", {}),
+        ("/v1/chat/completions", {"messages": say("PLAIN"), "stream": 1}),
+        ("/v1/messages", {"messages": say("PLAIN"), "max_tokens": 900, "stream": "no"}),
     ],
 )
 def test_a_refusal_is_the_servers_own(site: Guarded, path: str, body: Any) -> None:

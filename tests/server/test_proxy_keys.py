@@ -100,6 +100,15 @@ def test_a_key_opens_what_it_is_for_and_the_loopback_port_is_no_way_around(
     assert keyed.site.status()["instances"][0]["state"] == "ready"
 
 
+def test_a_key_is_known_as_soon_as_it_is_written(keyed: ProxySite) -> None:
+    """Whoever has just been given one tries it at once."""
+    for number in range(5):
+        key = f"sk-of-number-{number}-0123456789"
+        assert page(keyed, "/v1/models", key).status == 401
+        write_keys(keyed.site, f"{KEYS}- {{name: n{number}, key: {key}}}\n")
+        assert models(keyed, key) == ["a", "b"]
+
+
 def test_keys_are_taken_up_and_taken_back_without_a_restart(keyed: ProxySite) -> None:
     write_keys(keyed.site, KEYS.splitlines(keepends=True)[0])
     eventually(lambda: page(keyed, "/v1/models", GUEST).status == 401, 20, why="guest is out")

@@ -2,6 +2,7 @@
 
 import compileall
 import contextlib
+import json
 import os
 import pathlib
 import shutil
@@ -11,6 +12,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+
+from support.guard_tokens import tokens
 
 ROOT = pathlib.Path(__file__).parents[2]
 LLAMA_SWAP = "github.com/mostlygeek/llama-swap@latest"
@@ -132,17 +135,30 @@ def built(name: str, work: pathlib.Path) -> str:
 def upstream(work: pathlib.Path) -> Program:
     """The server that all of them pass requests on to."""
     port = free_port()
-    return Program("direct", [built("upstream", work), str(port), "bench"], port, cores=OTHER_CORES)
+    said = work / "said.txt"
+    said.write_text("".join(f"{one}\n" for one in spoken()))
+    argv = [built("upstream", work), str(port), "bench", str(said)]
+    return Program("direct", argv, port, cores=OTHER_CORES)
+
+
+def spoken() -> list[str]:
+    """What the server says, a token each, as inside of a JSON string: our own docs, prose and code.
+    One token again and again would be a loop, which the guard ends."""
+    found = b"".join(path.read_bytes() for path in sorted((ROOT / "docs").rglob("*.md")))
+    return [json.dumps(one.decode(errors="ignore"), ensure_ascii=False)[1:-1]
+            for one in tokens(found)]  # fmt: skip
 
 
 def llmctl(
-    work: pathlib.Path, upstream_port: int, *, name: str = "llmctl", tree: pathlib.Path = ROOT
-) -> Program:
-    """Our proxy before a box that never changes. tree: a checkout, to compare two."""
+    work: pathlib.Path, upstream_port: int, *, name: str = "llmctl", tree: pathlib.Path = ROOT,
+    guard: str = "on",
+) -> Program:  # fmt: skip
+    """Our proxy before a box that never changes. tree: a checkout, to compare two. guard: the
+    guard's mode."""
     port = free_port()
     compileall.compile_dir(tree / "llmctl", quiet=1)  # as an installed program is
     argv = [sys.executable, str(ROOT / "tests/bench/proxy_runner.py"), str(port)]
-    env = {**os.environ, "PYTHONPATH": str(tree)}
+    env = {**os.environ, "PYTHONPATH": str(tree), "GUARD": guard}
     log = work / name / "requests.jsonl"
     return Program(name, [*argv, str(upstream_port), str(log)], port, env=env)
 

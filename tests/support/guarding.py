@@ -80,5 +80,6 @@ def played(
             return found
         again = session.again(asked, ms=5.0)
         assert again is not None
+        found.out += session.comment
         found.bodies.append(json.loads(again))
     return found

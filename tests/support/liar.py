@@ -20,6 +20,8 @@ from llmctl.proxy.server import Proxy
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from llmctl.core.guard.settings import GuardSettings
+
 MODELS = b'{"object":"list","data":[{"id":"coder"}]}'
 NAMED = (
     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(MODELS)
@@ -108,9 +110,11 @@ class Liar:
 
 
 @contextlib.asynccontextmanager
-async def proxied(liar: Liar) -> AsyncIterator[tuple[Proxy, int]]:
+async def proxied(
+    liar: Liar, *, guard: GuardSettings | None = None
+) -> AsyncIterator[tuple[Proxy, int]]:
     """A proxy whose one model is there, and its port."""
-    proxy = Proxy(StillKeeper(port=liar.port))
+    proxy = Proxy(StillKeeper(port=liar.port, guard=guard))
     await proxy.board.look()
     proxy.board.doubt = lambda _: None  # type: ignore[method-assign,assignment]
     server = await asyncio.get_running_loop().create_server(lambda: Client(proxy), "127.0.0.1", 0)

@@ -326,7 +326,8 @@ def test_a_request_without_an_answer_yet_waits_for_its_model_again(
         site.systemctl("restart", "llm-a.service")  # a stop would mean it: test_proxy.py
         status, facts = answer.result(timeout=60)
     assert (status, facts["model"]) == (200, "a")
-    assert [event.word for event in site.events()] == ["start", "stop", "start"]
+    words = ["start", "stop", "start"]
+    eventually(lambda: [event.word for event in site.events()] == words, why="it was restarted")
 
 
 def ends_in_one_error(answer: http.client.HTTPResponse, message: str) -> bool:

@@ -3,7 +3,6 @@
     budget = Budget(settings, now)
     budget.begin()                           # the first event of the answer
     budget.feed(Channel.REASONING)           # each event with text is a token
-    budget.exact(tokens=310)                 # where the server says how many there were
     budget.look()                            # once a second: time passes without events, too
 
 A machine without I/O. One of it lasts for all attempts at one answer: what was generated in vain
@@ -60,7 +59,6 @@ class Budget:
         self._began: float | None = None
         self._asked_at: int | None = None
         self.tokens = self.reasoning = 0
-        self._counted = 0
         self.over: Over | None = None
 
     @property
@@ -81,16 +79,8 @@ class Budget:
             self.reasoning += tokens
         return self._judge()
 
-    def exact(self, *, tokens: int) -> Over | None:
-        """The server has counted the tokens of this attempt: what was fed since the last attempt
-        began was only a guess (an event may hold several tokens)."""
-        fed = self.tokens - self._counted
-        self.tokens = self._counted + max(fed, tokens)
-        return self._judge()
-
     def again(self) -> None:
-        """A further attempt: what the server counts begins anew, what is spent stays spent."""
-        self._counted = self.tokens
+        """A further attempt: what is spent stays spent."""
         self._asked_at = None
         if self.over is not None and self.over.act is Act.END_REASONING:
             self.over = None

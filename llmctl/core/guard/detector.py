@@ -161,7 +161,7 @@ class Detector:
             if self._far:
                 self._far = [one for one in self._far if goes_on(buf, one[0], new)]
             buf += new
-            if TICK in tail:
+            if TICK in new:
                 self._fences.look(buf, self._base, at)
             if at - self._base >= self._window + _SLACK:
                 self._base = at - self._window

@@ -26,8 +26,8 @@ Window = Annotated[
     Meta(
         ge=8192,
         le=1 << 20,
-        title="a whole number of characters, from 8192 to 1048576",
-        description="How far back in a text repeats are looked for.",
+        title="a whole number of bytes, from 8192 to 1048576",
+        description="How far back in a text repeats are looked for; most letters are one byte.",
         examples=[131072],
     ),
 ]

@@ -9,6 +9,8 @@ from llmctl.core.guard.verdict import Channel, Loop
 _PIECE = 4
 """Bytes of a token, about: what is held is what would be held of a stream."""
 _SAMPLE = 200
+_STEP = 64 << 10
+"""Bytes that are compared at once, where a loop is long."""
 
 
 class Sighting(msgspec.Struct, frozen=True):
@@ -79,6 +81,9 @@ def _feed(detector: Detector, text: bytes, start: int) -> int:
 def _sighting(text: bytes, loop: Loop, shown: int) -> Sighting:
     end = loop.start + loop.span
     if loop.kind == "exact":
+        before = end - loop.block
+        while end + _STEP <= len(text) and text[end : end + _STEP] == text[before : before + _STEP]:
+            end, before = end + _STEP, before + _STEP
         while end < len(text) and text[end] == text[end - loop.block]:
             end += 1
     block = text[loop.start : loop.start + min(loop.block, _SAMPLE)]

@@ -44,6 +44,12 @@ class Assembler:
         else:
             self._assembly.take(told)
 
+    @property
+    def error_status(self) -> int:
+        """The status that goes with it."""
+        code = (self.error or {}).get("code")
+        return code if isinstance(code, int) and 400 <= code < 600 else 500
+
     def error_body(self) -> bytes:
         """What the server says in a whole answer where a stream had an event of an error."""
         return msgspec.json.encode({"error": self.error})

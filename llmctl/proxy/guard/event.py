@@ -47,7 +47,11 @@ _WHOLE = re.compile(rb".*?\n\r?\n|.+", re.DOTALL)
 
 def split(data: bytes) -> list[bytes]:
     """Events, each with its empty line; what is at the end without one is one, too."""
-    return _WHOLE.findall(data)
+    if b"\r" in data:
+        return _WHOLE.findall(data)
+    found = [one + b"\n\n" for one in data.split(b"\n\n")]
+    last = found.pop()[:-2]
+    return [*found, last] if last else found
 
 
 def parsed(raw: bytes, endpoint: str) -> Event:

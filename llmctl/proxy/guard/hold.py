@@ -28,10 +28,13 @@ class Hold:
         self._queue.append((event, marks, sum(len(delta.text) for delta in event.deltas)))
         self.nbytes += len(event.raw)
 
-    def add(self, raw: bytes, text: Text, size: int) -> None:
-        """The same for one of the common shape. size: of its piece of text."""
-        self._queue.append((raw, ((text, text.total),), size))
-        self.nbytes += len(raw)
+    def add(self, events: list[bytes], text: Text, sizes: list[int]) -> None:
+        """The same for the last events of the common shape. sizes: of their pieces of text."""
+        end = text.total - sum(sizes)
+        for raw, size in zip(events, sizes, strict=True):
+            end += size
+            self._queue.append((raw, ((text, end),), size))
+            self.nbytes += len(raw)
 
     @property
     def is_full(self) -> bool:

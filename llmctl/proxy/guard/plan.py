@@ -27,7 +27,6 @@ class _Asked(msgspec.Struct):
     grammar: Any = None
     json_schema: Any = None
     return_progress: Any = False
-    reasoning_control: Any = False
     return_tokens: Any = False
     logprobs: Any = None
     max_tokens: Any = None
@@ -74,8 +73,8 @@ def plan(endpoint: str, body: Any, settings: GuardSettings) -> Plan | None:
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
     streams = asked.stream is True
-    if not streams and _is_odd(asked):
-        return None
+    if not streams and (asked.stream not in (None, False) or _is_odd(asked)):
+        return None  # the server refuses what is no answer to whether it is to stream
     return _planned(endpoint, asked, settings, streams=streams)
 
 

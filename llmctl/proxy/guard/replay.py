@@ -12,6 +12,9 @@ from typing import Any
 
 import msgspec
 
+from llmctl.core.guard.verdict import Channel, Loop
+from llmctl.proxy.guard.texts import Text, Texts
+
 _NUDGES = (
     "[A notice from the proxy, not from the user] Your answer began to repeat itself and was cut "
     "off at that point. Go on from there with something new; do not say again what you have said.",
@@ -43,6 +46,15 @@ class Said(msgspec.Struct, frozen=True):
     content: str = ""
     reasoning: str = ""
     tokens: int = 0
+
+
+def said_before(looping: tuple[Text, Loop], texts: Texts, tokens: int) -> Said:
+    """Up to the end of the first copy of what repeats itself."""
+    text, loop = looping
+    found = {one: texts.seen(one, text.choice) for one in Channel}
+    found[text.channel] = found[text.channel][: loop.cut]
+    content, reasoning = found[Channel.CONTENT], found[Channel.REASONING]
+    return Said(content.decode(errors="ignore"), reasoning.decode(errors="ignore"), tokens)
 
 
 def replayed(

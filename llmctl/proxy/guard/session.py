@@ -6,27 +6,24 @@ certain, the mildest step that is left is taken: the reasoning is ended; the ans
 for again; it is stopped, and says so.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+
+import msgspec
 
 from llmctl.core.guard.verdict import Channel, Loop
 from llmctl.proxy.guard.event import Event, parsed, split
-from llmctl.proxy.guard.hold import Hold, Marks
+from llmctl.proxy.guard.hold import Hold
 from llmctl.proxy.guard.plan import Plan
-from llmctl.proxy.guard.replay import Said, replayed
-from llmctl.proxy.guard.shape import SPECIAL, learned, unescaped
-from llmctl.proxy.guard.splice import Splice
-from llmctl.proxy.guard.splice_messages import MessagesSplice
-from llmctl.proxy.guard.splice_openai import OpenAISplice
-from llmctl.proxy.guard.splice_responses import ResponsesSplice
-from llmctl.proxy.guard.steps import Found, Step
+from llmctl.proxy.guard.replay import replayed, said_before
+from llmctl.proxy.guard.shape import SPECIAL, Shape, learned
+from llmctl.proxy.guard.splice import passed
+from llmctl.proxy.guard.splices import splice_for
+from llmctl.proxy.guard.steps import MOST_DROPPED, Found, Step, mildest
 from llmctl.proxy.guard.tally import Tally
 from llmctl.proxy.guard.texts import MOST_KEPT, Makes, Text, Texts
 
-_NO_SHAPE = b"\0"
+_NO_SHAPE = Shape(b"\0", b"")
 """No event begins with it."""
-MOST_DROPPED = 512
-"""Pieces of reasoning that may still come after the server was told to end it; at 50 tokens/s that
-is ten seconds."""
 
 
 class Session:
@@ -39,7 +36,7 @@ class Session:
         self.texts = Texts(detector, plan.settings.window)
         self._hold = Hold()
         self.tally = Tally()
-        self._splice = self._splicing()
+        self._splice = splice_for(plan, self.tally, self.texts)
         self.wants: Step | None = None
         self.findings: list[Found] = []
         self.attempt = 0
@@ -50,19 +47,10 @@ class Session:
         """What joins two attempts; it goes out with the first of the second."""
         self._dropping: Text | None = None
         self._dropped = 0
-        self._before, self._after = _NO_SHAPE, b""
+        self._before, self._after = _NO_SHAPE.before, b""
         self._from, self._to = 0, 0
+        self._shape = _NO_SHAPE
         self._text = self.texts.of(0, Channel.CONTENT)
-
-    def _splicing(self) -> Splice:
-        plan = self.plan
-        if plan.endpoint == "messages":
-            return MessagesSplice(self.tally)
-        if plan.endpoint == "responses":
-            return ResponsesSplice(self.tally, self.texts.seen, model=plan.model)
-        return OpenAISplice(
-            self.tally, wants_usage=plan.wants_usage, hides_progress=plan.hides_progress
-        )
 
     @property
     def completion(self) -> str | None:
@@ -79,41 +67,80 @@ class Session:
     def feed(self, data: bytes) -> bytes:
         """Whole events of the server; gives those that may go to the client now."""
         if data.startswith(self._before) and data.endswith(self._after):
-            piece: bytes | None = data[self._from : self._to]
-            text = self._text
-            if piece.translate(None, SPECIAL) != piece:  # type: ignore[union-attr]
-                piece = unescaped(piece) if text.total <= MOST_KEPT else None  # type: ignore[arg-type]
-            if piece is not None:
+            piece = data[self._from : self._to]
+            if piece.translate(None, SPECIAL) == piece:
+                text = self._text
                 text.pieces.append(piece)
+                text.count += 1
                 total = text.total = text.total + len(piece)
                 if text.feed(piece) >= total and not self._holds:
                     text.sent = total
                     return data
-                return self._doubtful(data, text, len(piece))
+                return self._doubtful([data], text, [len(piece)])
+            out = self._heard(data)
+            if out is not None:
+                return out
         if self._is_deaf:
             return b""
-        return b"".join(map(self._take, split(data)))
+        events = split(data)
+        return b"".join(self._mixed(events)) if len(events) > 1 else self._take(data)
+
+    def _mixed(self, events: list[bytes]) -> Iterator[bytes]:
+        """Events of which some are alike."""
+        run: list[bytes] = []
+        for raw in [*events, b""]:
+            if raw.startswith(self._before) and raw.endswith(self._after):
+                run.append(raw)
+                continue
+            out = self._heard(b"".join(run)) if run else b""
+            yield out if out is not None else b"".join(map(self.feed, run))
+            run = []
+            if raw:
+                yield self.feed(raw)
+
+    def _heard(self, data: bytes) -> bytes | None:
+        """Events of the common shape, several or with escapes: their texts are looked at as one,
+        which changes nothing but for those behind a loop. None: they are something else."""
+        said = self._shape.told(data) if self._text.total <= MOST_KEPT else None
+        if said is None:
+            return None
+        text, piece = self._text, "".join(said).encode()
+        if text.take(piece, len(said)) and not self._holds:
+            text.sent = text.total
+            return data
+        sizes = [len(one.encode()) for one in said]
+        events = self._shape.events(data)
+        upto = text.certain_after(sizes)
+        if upto == len(sizes):
+            return self._doubtful(events, text, sizes)
+        text.give_back(sizes[upto:])
+        out = self._doubtful(events[:upto], text, sizes[:upto])
+        return out + self.feed(b"".join(events[upto:]))
 
     def _take(self, raw: bytes) -> bytes:
         """Any event."""
-        if self._is_deaf:
-            return b""
         event = parsed(raw, self._endpoint)
         if event.is_comment:
             return raw
         if self._dropping is not None and self._is_dropped(event, self._dropping):
             return self._escalated() if self._dropped > MOST_DROPPED else b""
-        out, marks = b"", []
+        out, marks, goes = b"", [], True
         for delta in event.deltas:
             text = self.texts.of(delta.choice, delta.channel)
             if text is not self._text:
                 out += self._moved_on(text)
-            text.take(delta.text)
+            goes &= text.take(delta.text)
             marks.append((text, text.total))
-        if event.ends:
-            return out + self._ended(event, tuple(marks))
-        self._learn(event)
-        return out + self._watched(event, tuple(marks))
+        if event.ends:  # a text that ends by itself was no loop
+            self._dropping, goes = None, True
+        else:
+            self._learn(event)
+        if goes and not (self._holds or self._seam):
+            for text, end in marks:
+                text.sent = end
+            return out + passed(self._splice, event)
+        self._hold.put(event, tuple(marks))
+        return out + (self._all() if event.ends else self._released([one for one, _ in marks]))
 
     def _moved_on(self, text: Text) -> bytes:
         """The model has begun another text: what it held in the one before has ended."""
@@ -121,21 +148,11 @@ class Session:
         self._forget_shape()
         return self._all() if before.choice == text.choice else b""
 
-    def _ended(self, event: Event, marks: Marks) -> bytes:
-        """A text has ended by itself, so it was no loop."""
-        self._dropping = None
-        self._hold.put(event, marks)
-        return self._all()
-
-    def _doubtful(self, data: bytes, text: Text, size: int) -> bytes:
-        """An event of the common shape that may not go out at once."""
-        self._hold.add(data, text, size)
+    def _doubtful(self, events: list[bytes], text: Text, sizes: list[int]) -> bytes:
+        """Events of the common shape that may not go out at once. sizes: of their pieces of text,
+        which the detector knows."""
+        self._hold.add(events, text, sizes)
         return self._released((text,))
-
-    def _watched(self, event: Event, marks: Marks) -> bytes:
-        """Any other event: pass it on, hold it, or find that it is a loop."""
-        self._hold.put(event, marks)
-        return self._released([text for text, _ in marks])
 
     def _released(self, texts: Iterable[Text]) -> bytes:
         out = self._out(self._hold.safe())
@@ -155,20 +172,10 @@ class Session:
         return self._out(self._hold.safe(every=True))
 
     def _out(self, events: Iterable[bytes | Event]) -> bytes:
-        found = b"".join([self._passed(event) for event in events])
+        found = b"".join([passed(self._splice, event) for event in events])
         if self._seam and found:
             found, self._seam = self._seam + found, b""
         return found
-
-    def _passed(self, event: bytes | Event) -> bytes:
-        """What the client gets of it. Those of the common shape, which are all of a first attempt,
-        say nothing new of the stream."""
-        if isinstance(event, bytes):
-            return event
-        try:
-            return self._splice.passed(event)
-        except (KeyError, TypeError, AttributeError, ValueError, IndexError):
-            return event.raw  # of a shape that nobody promised
 
     def _learn(self, event: Event) -> None:
         """Only the first attempt goes out as it comes."""
@@ -178,17 +185,16 @@ class Session:
         if shape is None:
             self._forget_shape()
         else:
-            self._before, self._after = shape.before, shape.after
+            self._shape, self._before, self._after = shape, shape.before, shape.after
             self._from, self._to = len(shape.before), -len(shape.after)
 
     def _forget_shape(self) -> None:
-        self._before, self._after = _NO_SHAPE, b""
+        self._before, self._after = _NO_SHAPE.before, b""
 
     # Loops
 
     def _found(self, text: Text, loop: Loop) -> bytes:
-        step = self._next(text, loop)
-        self.wants = step
+        self.wants = step = self._next(text, loop)
         if step is Step.NOTE:
             self._note(text, loop, step, 0)
             text.release()
@@ -196,21 +202,14 @@ class Session:
         return self._taken(text, loop, step)
 
     def _next(self, text: Text, loop: Loop) -> Step:
-        """The mildest step that is left."""
         if not self._acts:
             return Step.NOTE
-        if self.texts.has_called:
+        if self.texts.has_called or not self.texts.is_single:
             return Step.STOP
-        single = self.texts.is_single
-        if text.channel is Channel.REASONING and single and self._may_end_reasoning:
-            return Step.END_REASONING
-        may_retry = self.plan.may_retry and single and loop.kind != "endless"
-        return Step.RETRY if may_retry and self.attempt < self.plan.settings.retries else Step.STOP
-
-    @property
-    def _may_end_reasoning(self) -> bool:
-        has_way = self.plan.may_end_reasoning and self.completion is not None
-        return has_way and not self.attempt and not self.has_ended_reasoning
+        has_way = self.completion is not None and not self.has_ended_reasoning
+        return mildest(
+            self.plan, text.channel, loop, attempt=self.attempt, may_end_reasoning=has_way
+        )
 
     def _taken(self, text: Text, loop: Loop, step: Step) -> bytes:
         """Of what is held nothing goes out any more."""
@@ -221,13 +220,19 @@ class Session:
         else:
             held, self._is_deaf = self._hold.drop(), True
         self._looping, self._holds = (text, loop), bool(self._hold)
-        said = self._note(text, loop, step, held).comment(self.plan.settings.retries)
-        return said + self.stopped() if step is Step.STOP else said
+        self._note(text, loop, step, held)
+        if step is Step.RETRY:
+            return b""  # it is said once it is known that it can be asked again
+        return self.comment + self.stopped() if step is Step.STOP else self.comment
 
-    def _note(self, text: Text, loop: Loop, step: Step, held: int) -> Found:
-        found = Found(text.channel, loop, step, self.attempt + 1, self.texts.tokens, held)
-        self.findings.append(found)
-        return found
+    def _note(self, text: Text, loop: Loop, step: Step, held: int) -> None:
+        tokens, attempt = self.texts.tokens, self.attempt + 1
+        self.findings.append(Found(text.channel, loop, step, attempt, tokens, held))
+
+    @property
+    def comment(self) -> bytes:
+        """What is said in the stream of the last loop."""
+        return self.findings[-1].comment(self.plan.settings.retries)
 
     # Ending the reasoning
 
@@ -239,15 +244,14 @@ class Session:
             self._dropping = None
             return False
         self._dropped += len(event.deltas)
-        text.pieces += [b""] * len(event.deltas)  # they were generated
+        text.count += len(event.deltas)  # they were generated
         return bool(event.deltas)
 
     def _escalated(self) -> bytes:
         """It does not end: the next step."""
         self._dropping = None
-        text, loop = self._looping
-        self.wants = step = self._next(text, loop)
-        return self._taken(text, loop, step)
+        self.wants = step = self._next(*self._looping)
+        return self._taken(*self._looping, step)
 
     def not_ended(self) -> bytes:
         """The server did not end the reasoning when it was asked to."""
@@ -258,15 +262,16 @@ class Session:
     def again(self, raw: object, *, ms: float) -> bytes | None:
         """The body of the next attempt, whose events come from now on; None: it cannot be asked
         again. raw: the body that the client sent; ms: how long the attempt took that was cut."""
-        said = self._said()
-        self.tally.cut(self.texts.tokens, ms)
-        self.attempt += 1
+        said = said_before(self._looping, self.texts, self.tokens)
         body = replayed(
-            raw, self._endpoint, said, attempt=self.attempt,
+            raw, self._endpoint, said, attempt=self.attempt + 1,
             more={k: v for k, v in self.plan.added.items() if k != "reasoning_control"},
         )  # fmt: skip
         if body is None:
+            self.findings[-1] = msgspec.structs.replace(self.findings[-1], step=Step.STOP)
             return None
+        self.tally.cut(self.texts.tokens, ms)
+        self.attempt += 1
         self._splice.again()
         self._join(self._looping[0])
         self.texts.again(*self._looping)
@@ -276,25 +281,15 @@ class Session:
     def _join(self, text: Text) -> None:
         """A model that was interrupted begins a sentence anew."""
         seen = text.seen()
-        if text.channel is Channel.CONTENT and seen and not seen.endswith(b"\n"):
+        is_open = bool(seen) and not seen.endswith(b"\n") and not self._seam
+        if text.channel is Channel.CONTENT and is_open:
             self._seam = self._splice.said("\n\n")
-
-    def _said(self) -> Said:
-        """What the client has, up to the end of the first copy of what repeats itself."""
-        text, loop = self._looping
-        found = {one: self.texts.seen(one, text.choice) for one in Channel}
-        found[text.channel] = found[text.channel][: loop.cut]
-        content, reasoning = found[Channel.CONTENT], found[Channel.REASONING]
-        return Said(_words(content), _words(reasoning), self.tokens)
 
     def stopped(self, why: str = "it repeated itself") -> bytes:
         """The rest of the client's stream: it ends here, and says so."""
         self.wants, self.is_over, self._is_deaf = Step.STOP, True, True
         self._hold.drop()
         self._forget_shape()
-        words = f"\n\n[llmctl: the answer was stopped: {why}]"
-        return self._splice.stopped(words, self.texts.tokens)
-
-
-def _words(text: bytes) -> str:
-    return text.decode(errors="ignore")
+        seam, self._seam = self._seam, b""
+        words = ("" if seam else "\n\n") + f"[llmctl: the answer was stopped: {why}]"
+        return seam + self._splice.stopped(words, self.texts.tokens)

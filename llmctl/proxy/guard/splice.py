@@ -33,3 +33,14 @@ class Splice(Protocol):
         """The rest of a stream that is stopped: the words, and an end that says `length`. tokens:
         of the last attempt."""
         ...
+
+
+def passed(splice: Splice, event: bytes | Event) -> bytes:
+    """What the client gets of it. Those of the common shape, which are all of a first attempt, say
+    nothing new of the stream."""
+    if isinstance(event, bytes):
+        return event
+    try:
+        return splice.passed(event)
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError):
+        return event.raw  # of a shape that nobody promised

@@ -10,17 +10,22 @@ from llmctl.proxy.guard.event import Event, typed
 from llmctl.proxy.guard.splice import Sent
 from llmctl.proxy.guard.tally import Tally
 
-_CHANNELS = {"message": Channel.CONTENT, "reasoning": Channel.REASONING}
+_JOINED = {"message", "reasoning"}
+_CHANNELS = {
+    "message": Channel.CONTENT, "reasoning": Channel.REASONING, "function_call": Channel.TOOL,
+}  # fmt: skip
 _LAST = {"response.completed", "response.incomplete"}
 _PART = {"type": "output_text", "annotations": [], "logprobs": []}
 
 
 class Item(msgspec.Struct):
-    """An output item that the client has. begins: where its text does, in that of its channel.
-    done: as its end told it. seams: words of ours in its text, and where they are."""
+    """An output item that the client has. begins: where its text does, in that of its channel;
+    before: where that of the one before it ends, since the name of a tool lies between. done: as
+    its end told it. seams: words of ours in its text, and where they are."""
 
     told: dict[str, Any]
     begins: int = 0
+    before: int = 0
     seams: list[tuple[int, str]] = []
     done: dict[str, Any] | None = None
 
@@ -75,7 +80,8 @@ class ResponsesSplice:
     def _add(self, item: dict[str, Any]) -> None:
         channel = _CHANNELS.get(str(item.get("type")))
         begins = len(self._sent(channel)) if channel is not None else 0
-        self._items.append(Item(item, begins))
+        name = item.get("name", "").encode() if channel is Channel.TOOL else b""
+        self._items.append(Item(item, begins, begins - len(name)))
 
     def _done(self, item: dict[str, Any]) -> None:
         for one in self._items:
@@ -90,7 +96,7 @@ class ResponsesSplice:
         )
         after = same[same.index(item) + 1 :]
         found, at = "", item.begins
-        for place, words in [*item.seams, (after[0].begins if after else len(sent), "")]:
+        for place, words in [*item.seams, (after[0].before if after else len(sent), "")]:
             found += sent[at:place].decode(errors="replace") + words
             at = place
         return found
@@ -121,7 +127,7 @@ class ResponsesSplice:
     def _added(self, told: dict[str, Any]) -> list[dict[str, Any]]:
         item, last = told["item"], self._items[-1] if self._items else None
         kind = str(item.get("type"))
-        if last is not None and last.done is None and last.kind == kind and kind in _CHANNELS:
+        if last is not None and last.done is None and last.kind == kind and kind in _JOINED:
             self._places[str(item.get("id"))] = last
             return []
         self._add(item)
@@ -212,4 +218,4 @@ def _whole(item: Item, text: str, end: dict[str, Any]) -> dict[str, Any]:
         return {**end, "id": item.key, "content": [{"text": text, "type": "reasoning_text"}]}
     if item.kind == "message":
         return {**end, "id": item.key, "content": [{**_PART, "text": text}]}
-    return end
+    return {**end, "arguments": text} if item.kind == "function_call" else end

@@ -5,6 +5,11 @@ import enum
 import msgspec
 
 from llmctl.core.guard.verdict import Channel, Loop
+from llmctl.proxy.guard.plan import Plan
+
+MOST_DROPPED = 512
+"""Pieces of reasoning that may still come after the server was told to end it; at 50 tokens/s that
+is ten seconds."""
 
 
 class Step(enum.Enum):
@@ -18,6 +23,18 @@ class Step(enum.Enum):
     """Close it; all that the client gets has been given."""
     NOTE = "none"
     """Nothing: it is only noted."""
+
+
+def mildest(
+    plan: Plan, channel: Channel, loop: Loop, *, attempt: int, may_end_reasoning: bool
+) -> Step:
+    """What is left to be done about a loop. may_end_reasoning: the server knows the answer, and was
+    not told yet."""
+    may_end = plan.may_end_reasoning and may_end_reasoning and not attempt
+    if channel is Channel.REASONING and may_end:
+        return Step.END_REASONING
+    may_retry = plan.may_retry and loop.kind != "endless" and attempt < plan.settings.retries
+    return Step.RETRY if may_retry else Step.STOP
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -34,7 +51,7 @@ class Found(msgspec.Struct, frozen=True):
     def comment(self, retries: int) -> bytes:
         """What is said of it in the stream: clients take no notice, people can read it."""
         done = {
-            Step.END_REASONING: "reasoning ended",
+            Step.END_REASONING: "the reasoning is to end",
             Step.RETRY: f"asked again ({self.attempt} of {retries})",
             Step.STOP: "stopped",
         }[self.step]

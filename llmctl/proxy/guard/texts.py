@@ -4,6 +4,7 @@ import sys
 from typing import Protocol
 
 from llmctl.core.guard.verdict import Channel, Loop
+from llmctl.proxy.guard.known import Knowing
 
 MOST_KEPT = 8 << 20
 """Bytes of a text that are kept, for a second attempt; a longer one is watched no further."""
@@ -12,8 +13,12 @@ MOST_KEPT = 8 << 20
 class Watching(Protocol):
     """A detector (core/guard)."""
 
-    loop: Loop | None
     safe: int
+
+    @property
+    def loop(self) -> Loop | None:
+        """Set once it is certain."""
+        ...
 
     def feed(self, piece: bytes) -> int:
         """How much of the text may be shown."""
@@ -30,30 +35,51 @@ class Makes(Protocol):
 
 class Text:
     """One text: a channel of a choice. total: bytes that came; sent: of them, those that went to
-    the client, or may go. feed: of its detector. is_watched: False once nothing is asked of it."""
+    the client, or may go. count: of the tokens of all attempts, about: a server sends one at a
+    time. feed: of its detector. is_watched: False once nothing is asked of it."""
 
     def __init__(self, choice: int, channel: Channel, detector: Watching) -> None:
         self.choice, self.channel = choice, channel
         self.detector = detector
         self.feed = detector.feed
         self.pieces: list[bytes] = []
-        self.total = self.sent = 0
+        self._blocks: list[bytes] = []
+        """What it repeated in earlier attempts."""
+        self.total = self.sent = self.count = 0
         self._ahead = 0
         """Bytes that its detector knows and the client has not."""
         self.before = 0
-        """Pieces that an earlier attempt gave."""
+        """Tokens that earlier attempts gave."""
         self.is_watched = True
 
-    def take(self, piece: bytes) -> bool:
-        """More of it. May it go out?"""
+    def take(self, piece: bytes, count: int = 1) -> bool:
+        """More of it, so many tokens. May it go out?"""
         self.pieces.append(piece)
+        self.count += count
         self.total += len(piece)
         return self.feed(piece) >= self.total and self.total <= MOST_KEPT
 
+    def give_back(self, sizes: list[int]) -> None:
+        """The last tokens are to come again. sizes: theirs, in bytes."""
+        size = sum(sizes)
+        self.pieces[-1] = self.pieces[-1][:-size]
+        self.count -= len(sizes)
+        self.total -= size
+
+    def certain_after(self, sizes: list[int]) -> int:
+        """Of the last tokens, of these sizes: with how many it was certain to be a loop, or all."""
+        loop, end = self.detector.loop, self.total - sum(sizes)
+        if loop is not None:
+            for number, size in enumerate(sizes, 1):
+                end += size
+                if end >= loop.start + loop.span:
+                    return number
+        return len(sizes)
+
     @property
     def tokens(self) -> int:
-        """About as many as this attempt has given: a server sends one at a time."""
-        return len(self.pieces) - self.before
+        """As many as this attempt has given."""
+        return self.count - self.before
 
     def seen(self) -> bytes:
         """What the client has of it."""
@@ -62,13 +88,17 @@ class Text:
     def again(self, detector: Watching, looped: Loop | None) -> None:
         """Another attempt goes on. Its detector knows what the client has, so that what is begun
         anew counts as what it is: one more copy. looped: where this text did; the detector has then
-        seen two whole copies, for a model mostly begins a block at its beginning."""
+        seen two whole copies, for a model mostly begins a block at its beginning. Of a block that
+        the client has twice nothing more goes out while it repeats itself."""
         seen = known = self.seen()
         if looped is not None and looped.kind == "exact":
             block = seen[looped.start : looped.start + looped.block]
             known = seen[: looped.start] + 2 * block
+            self._blocks += [block] if block else []
+        for block in self._blocks:
+            detector = Knowing(detector, block)
         self.detector, self.feed = detector, detector.feed
-        self.pieces, self.before = [seen], 1
+        self.pieces, self.before = [seen], self.count
         self.total = self.sent = len(known)
         self._ahead = len(known) - len(seen)
         self.feed(known)

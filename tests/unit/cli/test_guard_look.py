@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,23 @@ def test_a_text_may_come_through_a_pipe(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(TEXT.encode())))
     assert llmctl("guard", "test", "-").stdout.startswith("-:2: 300.0 equal copies")
+
+
+def test_a_closed_standard_input_is_said_to_be(
+    llmctl: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    said = llmctl("guard", "test", "-")
+    assert said.status == 2
+    assert said.stderr.startswith("error: There is no standard input.")
+
+
+def test_a_long_loop_is_followed_to_its_end(llmctl: CommandLine) -> None:
+    """Much is compared at once; the last copy is not whole."""
+    path = llmctl.home / "text"
+    path.write_text("First: " + LOOP * 20_000 + LOOP[:5] + "then on.")
+    said = json.loads(llmctl("guard", "test", str(path), "--json").stdout)
+    assert [one["end_bytes"] for one in said["loops"]] == [7 + 20_000 * len(LOOP) + 5]
 
 
 def test_a_file_that_is_not_there_is_named(llmctl: CommandLine) -> None:

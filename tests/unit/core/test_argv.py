@@ -39,6 +39,7 @@ def test_the_least_profile_says_all_that_matters() -> None:
         *("--host", "127.0.0.1", "--port", "12340", "--alias", "coder", "-m", "/models/a.gguf"),
         *("-ngl", "all", "-np", "1", "-ctk", "f16", "-ctv", "f16", "-b", "2048", "-ub", "512"),
         *("-fa", "on", "--fit", "off", "-lv", "4", "--sse-ping-interval", "5"),
+        *("--threads-http", "256"),
         *("--jinja", "--metrics", "--slots"),
     )
 
@@ -46,7 +47,7 @@ def test_the_least_profile_says_all_that_matters() -> None:
 def test_an_old_build_is_asked_for_what_it_has() -> None:
     words = argv(flags=OLD)
     assert {"--fit", "-lv", "--sse-ping-interval"}.isdisjoint(words)
-    assert has(words, "-fa", "--jinja")
+    assert has(words, "-fa", "--threads-http", "256", "--jinja")
 
 
 @pytest.mark.parametrize(

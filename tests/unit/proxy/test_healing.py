@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from kit.waiting import until
 from support.guarding import body_of
+from support.liar import HANGS, Liar, proxied
 from support.speaking import ENDPOINTS, Speaker
 from support.streams import events
 from support.wire import Wire, answers_in, requests_in
 
 from llmctl.core.guard.settings import GuardSettings
+from llmctl.proxy import healing
 from llmctl.proxy.head import chunk
 
 if TYPE_CHECKING:
@@ -94,6 +97,44 @@ def test_an_answer_that_loops_is_asked_for_again(wire: Wire, dialect: str, strea
     assert in_flight(wire) == 0
 
 
+@pytest.mark.parametrize("dialect", ENDPOINTS)
+@pytest.mark.parametrize("stream", [True, False])
+def test_half_an_event_of_the_attempt_before_is_no_part_of_the_next(
+    wire: Wire, dialect: str, stream: bool
+) -> None:
+    """A read ends where it likes."""
+    client = wire.connect()
+    client.sends(asking(dialect, stream=stream))
+    server, speaker, half = wire.server(), Speaker(dialect), b""
+    server.says(STREAM + chunk(speaker.begin() + speaker.say("So", ": ")))
+    while not server.is_shut:
+        said = half + speaker.say(*BLOCK)
+        half = said[-20:]
+        server.says(chunk(said[:-20]))
+    ends(wire.server(), Speaker(dialect, 2))
+    body = body_in(client)
+    assert b"It" in body
+    lines = [line[6:] for line in body.split(b"\n") if line.startswith(b"data: {")]
+    assert [json.loads(line) for line in lines] or not stream
+    assert body.count(b"event: ") == body.count(b"\nevent: ") + body.startswith(b"event: ")
+
+
+@pytest.mark.parametrize("dialect", ["chat", "messages"])
+def test_what_cannot_be_asked_again_is_not_said_to_be(wire: Wire, dialect: str) -> None:
+    """The client began the message that the answer continues."""
+    said = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "So"}]
+    client = wire.connect()
+    client.sends(asking(dialect, messages=said))
+    speaker = Speaker(dialect)
+    loops(wire.server(), speaker)
+    body = body_in(client)
+    assert b"; stopped\n" in body
+    assert b"asked again" not in body
+    if dialect == "messages":
+        told: list[Any] = [data for name, data in events(body) if name == "message_delta"]
+        assert told[0]["usage"]["output_tokens"] <= speaker.tokens
+
+
 def test_a_body_keeps_all_that_the_client_said(wire: Wire) -> None:
     client = wire.connect()
     client.sends(asking("chat", stream=False, seed=7, unknown={"a": [1, 2.50, "ü"]}))
@@ -140,6 +181,9 @@ def test_a_further_attempt_that_is_refused_ends_the_answer_honestly(
     wire.server().says(REFUSED)
     body = body_in(client)
     assert b"could not be asked for again (400)" in body
+    ((head, _),) = answers_in(bytes(client.heard))
+    said = dict(head.headers).get(b"x-llmctl-guard")
+    assert said == (None if stream else b"exact; step=retry; repeats=69.4; outcome=stopped")
     assert b'"finish_reason":"length"' in body
     assert b'"stop"' not in body
     assert in_flight(wire) == 0
@@ -226,6 +270,34 @@ def test_an_error_in_the_midst_of_a_whole_answer_is_its_status(
     assert (head.status_code, json.loads(body)) == (status, error)
 
 
+def test_an_error_in_the_midst_of_a_whole_message_is_the_servers_own(wire: Wire) -> None:
+    """llama-server has another shape for it in a stream of /v1/messages."""
+    client = wire.connect()
+    client.sends(asking("messages", stream=False))
+    error = {"code": 500, "message": "Context size has been exceeded.", "type": "server_error"}
+    data = b"event: error\ndata: %b\n\n" % json.dumps(error).encode()
+    wire.server().says(STREAM + chunk(Speaker("messages").begin() + data) + END)
+    ((head, body),) = answers_in(bytes(client.heard))
+    assert (head.status_code, json.loads(body)) == (500, {"error": error})
+
+
+def test_a_whole_answer_may_end_with_all_of_a_long_prompt(wire: Wire) -> None:
+    client = wire.connect()
+    client.sends(asking("native", stream=False))
+    speaker, prompt = Speaker("native"), "word " * (1 << 20)
+    said = speaker.say("It", " is") + speaker.finish()
+    said = said.replace(b'"stop":true', b'"stop":true,"prompt":"%b"' % prompt.encode())
+    server = wire.server()
+    server.says(
+        STREAM + b"".join(chunk(said[at : at + 65536]) for at in range(0, len(said), 65536))
+    )
+    server.says(END)
+    ((head, body),) = answers_in(bytes(client.heard))
+    told = json.loads(body)
+    assert head.status_code == 200
+    assert (told["content"], told["prompt"] == prompt) == ("It is", True)
+
+
 def test_half_a_whole_answer_is_an_error(wire: Wire) -> None:
     client = wire.connect()
     client.sends(asking("chat", stream=False))
@@ -295,3 +367,29 @@ def test_a_server_is_told_to_end_its_reasoning(answer: str) -> None:
     assert body.endswith(b"data: [DONE]\n\n")
     assert body.count(b" again") <= 3
     assert (b": 4." in body) == (answer == "ends")
+
+
+def test_a_server_that_does_not_answer_who_ends_its_reasoning_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(healing, "CONTROL_TIMEOUT_S", 0.05)
+    speaker, again = Speaker("chat"), Speaker("chat", 2)
+    looping = STREAM + chunk(speaker.begin() + speaker.think(*(BLOCK * 300)))
+    well = chunk(again.begin() + again.say("It", " is", " 4.") + again.finish())
+
+    async def story() -> None:
+        async with (
+            Liar([looping, HANGS], [HANGS], [STREAM, well, END]) as liar,
+            proxied(liar, guard=GuardSettings()) as (_, port),
+        ):
+            assert b" 4." in await asyncio.to_thread(answer_of, port)
+            assert liar.heard[1][0].startswith(b"POST /v1/chat/completions/control")
+            await until(lambda: len(liar.open) <= 1)
+
+    asyncio.run(story())
+
+
+def answer_of(port: int) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as one:
+        one.sendall(asking("chat").replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1))
+        return b"".join(iter(lambda: one.recv(1 << 16), b""))

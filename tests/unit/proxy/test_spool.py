@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.wire import Wire, answers_in
 
-from llmctl.proxy.spool import IN_MEMORY, Spool
+from llmctl.proxy.spool import IN_MEMORY, PIECE, Amended, Spool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,3 +90,17 @@ def test_a_file_that_lost_bytes_is_not_sent_as_if_whole(tmp_path: Path) -> None:
         os.ftruncate(spool._file.fileno(), 1 << 20)
         with pytest.raises(OSError, match="cut short"):
             list(spool.pieces())
+
+
+def test_another_end_leaves_a_large_body_in_its_file() -> None:
+    """It goes out in pieces, as it would without that end."""
+    spool = Spool()
+    spool.write(b"x" * (IN_MEMORY + 1) + b"}")
+    amended = Amended(spool, 1, b',"stream":true}')
+    assert not amended.is_in_memory
+    assert max(map(len, amended.pieces())) <= PIECE + 15
+    assert amended.nbytes == sum(map(len, amended.pieces()))
+    spool.close()
+    small = Amended(Spool.of(b"{}"), 1, b'"stream":true}')
+    assert small.is_in_memory
+    assert small.whole() == b'{"stream":true}'

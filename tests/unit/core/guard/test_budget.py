@@ -142,26 +142,6 @@ def test_a_further_attempt_may_be_ended_natively_too(clock: Clock) -> None:
     assert over.act is Act.END_REASONING
 
 
-def test_what_the_server_counted_is_exact(clock: Clock) -> None:
-    """Speculative decoding puts several tokens into an event."""
-    it = budget(clock, max_tokens=100)
-    feed(it, SAYS, 20)
-    assert it.exact(tokens=60) is None
-    assert it.tokens == 60
-    it.again()
-    feed(it, SAYS, 5)
-    over = it.exact(tokens=40)
-    assert over is not None
-    assert over.spent == 100
-
-
-def test_a_count_that_comes_late_takes_nothing_back(clock: Clock) -> None:
-    it = budget(clock, max_tokens=100)
-    feed(it, SAYS, 20)
-    it.exact(tokens=12)
-    assert it.tokens == 20
-
-
 def test_a_stop_is_final(clock: Clock) -> None:
     it = budget(clock, max_tokens=2, max_time="1s")
     feed(it, SAYS, 2)

@@ -61,7 +61,7 @@ WRONG = [
     ("mode: maybe", 'guard.mode: expected on, log or off, got "maybe"'),
     ("mode: true", "guard.mode: expected on, log or off, got true"),
     ("mod: on", "guard.mod: unknown key"),
-    ("window: 100", "guard.window: expected a whole number of characters, from 8192 to 1048576"),
+    ("window: 100", "guard.window: expected a whole number of bytes, from 8192 to 1048576"),
     ("retries: 4", "guard.retries: expected a whole number from 0 to 3, got 4"),
     ("tool_nudges: [3, 5]", "guard.tool_nudges: expected three rising whole numbers"),
     ("tool_nudges: [3, 3, 5]", "guard.tool_nudges: expected three rising numbers"),

@@ -18,7 +18,7 @@ from llmctl.proxy.dialect import endpoint_of
 from llmctl.proxy.guard.event import Delta, parsed, split
 from llmctl.proxy.guard.plan import plan
 from llmctl.proxy.guard.session import Session
-from llmctl.proxy.guard.shape import learned
+from llmctl.proxy.guard.shape import Shape, learned
 
 
 class Heard:
@@ -135,6 +135,15 @@ def test_lines_of_an_event_may_be_several_and_end_in_cr() -> None:
     assert parsed(one, "chat").deltas == (Delta(0, Channel.CONTENT, b"a"),)
 
 
+def read(shape: Shape, data: bytes) -> list[str] | None:
+    """What events of a shape say."""
+    if not (data.startswith(shape.before) and data.endswith(shape.after)):
+        return None
+    found = shape.told(data)
+    assert found is None or b"".join(shape.events(data)) == data
+    return found
+
+
 @pytest.mark.parametrize("dialect", ENDPOINTS)
 def test_a_shape_holds_for_another_text(dialect: str) -> None:
     speaker = Speaker(dialect)
@@ -144,16 +153,26 @@ def test_a_shape_holds_for_another_text(dialect: str) -> None:
     shape = learned(one, name_of(dialect))
     assert shape is not None
     if dialect != "native":  # its events count
-        assert shape.text(other) == "näxt\n".encode()
-    assert shape.text(speaker.finish()) is None
-    assert shape.text(other + other) is None
+        assert read(shape, other) == ["näxt\n"]
+        assert read(shape, other + one.raw + other) == ["näxt\n", "word", "näxt\n"]
+    assert read(shape, speaker.finish()) is None
+    assert read(shape, other + b": c\n\n" + other) is None
 
 
 @pytest.mark.parametrize("text", ["coder", "content", "index", 'a"b', "a\\b", "stop"])
 def test_a_shape_is_only_learned_where_it_is_plain(text: str) -> None:
     """The text stands twice in the event, or has an escape in it."""
     found = learned(parsed(Speaker("chat").say(text), "chat"), "chat")
-    assert found is None or found.text(Speaker("chat").say("x")) == b"x"
+    assert found is None or read(found, Speaker("chat").say("x")) == ["x"]
+
+
+@pytest.mark.parametrize("inside", [
+    b'a","b', b"a\\", b'a"', b"\xff\n", b"\\ud800", b"a\n", b'a\\"}\n\n{"b', b'a","b"}\n\n{"c\\',
+    b'a"}\n\nx\n\n{"b', b'a"}\n{"b',
+])  # fmt: skip
+def test_what_is_no_text_is_not_told(inside: bytes) -> None:
+    """As many texts as events, whatever would be read across them."""
+    assert read(Shape(b'{"', b'"}\n\n'), b'{"%b"}\n\n' % inside) is None
 
 
 def test_a_text_that_is_not_the_delta_is_no_shape() -> None:

@@ -14,8 +14,8 @@ from support.streams import ERRORS, events
 from llmctl.core.guard.verdict import Channel, Loop
 from llmctl.proxy.guard.assemble import Assembler
 from llmctl.proxy.guard.plan import plan
-from llmctl.proxy.guard.session import MOST_DROPPED, Session
-from llmctl.proxy.guard.steps import Step
+from llmctl.proxy.guard.session import Session
+from llmctl.proxy.guard.steps import MOST_DROPPED, Step
 
 BLOCK = "Wait, let me look at that once more from the start. "
 PIECES = re.findall(r" ?[^ ]+ ?", BLOCK)
@@ -171,6 +171,35 @@ def test_a_stopped_response_has_all_of_its_items() -> None:
     assert copies(done[0]["content"][0]["text"]) > 1
 
 
+def test_a_response_that_is_stopped_between_attempts_tells_what_went_out() -> None:
+    """Of the attempts that follow nothing does, so one empty line joins nothing to nothing."""
+    streams = [looping("responses", n, opening=()) for n in range(4)]
+    told: list[Any] = [one for _, one in events(played("responses", streams).out)]
+    deltas: dict[str, str] = {}
+    for one in told:
+        if one["type"] == "response.output_text.delta":
+            deltas[one["item_id"]] = deltas.get(one["item_id"], "") + one["delta"]
+    output = told[-1]["response"]["output"]
+    assert {one["id"]: one["content"][0]["text"] for one in output} == deltas
+    assert "\n\n\n" not in "".join(deltas.values())
+
+
+def test_calls_in_a_stopped_response_have_the_arguments_that_went_out() -> None:
+    speaker = Speaker("responses")
+    stream = speaker.begin() + speaker.call('{"city":', ' "Ulm"}')
+    stream += speaker.call('{"text": "', *(PIECES * (20 * ENOUGH))).replace(b"fc_1", b"fc_2")
+    found = played("responses", [stream])
+    told: list[Any] = [one for _, one in events(found.out)]
+    said: dict[str, str] = {}
+    for one in told:
+        if one["type"] == "response.function_call_arguments.delta":
+            said[one["item_id"]] = said.get(one["item_id"], "") + one["delta"]
+    calls = [one for one in told[-1]["response"]["output"] if one["type"] == "function_call"]
+    assert {one["id"]: one["arguments"] for one in calls} == said
+    assert said["fc_1"] == '{"city": "Ulm"}'
+    assert {one["status"] for one in calls} == {"incomplete"}
+
+
 def test_numbers_of_a_response_go_on() -> None:
     """llama-server 0.7.0 sends none; others do."""
 
@@ -200,6 +229,27 @@ def test_nudges_grow_firmer_and_the_client_sees_two_copies_at_most() -> None:
     assert [one.step for one in found.session.findings] == [Step.RETRY] * 3 + [Step.STOP]
     assert copies(content(found.out)) <= 2.2  # the seam may cut one off
     assert "[llmctl: the answer was stopped: it repeated itself]" in content(found.out)
+
+
+@pytest.mark.parametrize("dialect", ENDPOINTS)
+def test_a_loop_that_comes_back_after_other_words_is_not_shown_again(dialect: str) -> None:
+    openings = (OPENING, ("Sorry", ". "), (), ("Once", " more", ": "))
+    streams = [looping(dialect, n, opening=one) for n, one in enumerate(openings)]
+    found = played(dialect, streams)
+    assert found.read == 4
+    text = content(found.out)
+    assert "Sorry. " in text
+    assert "Once more: " in text
+    assert 1 <= copies(text) <= 2
+    assert [len(one) for one in found.bodies] == sorted(len(one) for one in found.bodies)
+
+
+@pytest.mark.parametrize("dialect", ENDPOINTS)
+def test_a_block_that_is_quoted_once_more_goes_out(dialect: str) -> None:
+    speaker = Speaker(dialect, 2)
+    well = speaker.begin() + speaker.say("I", " said", ": ", *PIECES, "and", " now", " 4.")
+    found = played(dialect, [looping(dialect), well + speaker.finish()])
+    assert content(found.out).endswith(f"\n\nI said: {BLOCK}and now 4.")
 
 
 @pytest.mark.parametrize("retries", [0, 1, 2, 3])
@@ -235,7 +285,7 @@ def test_reasoning_is_ended_by_the_server_where_it_can() -> None:
     assert 1 <= copies(reasoning(found.out)) <= 2
     assert content(found.out) == "It is 4."
     assert found.out.endswith(b"data: [DONE]\n\n")
-    assert b"; reasoning ended\n\n" in found.out
+    assert b"; the reasoning is to end\n\n" in found.out
 
 
 def test_reasoning_that_does_not_end_is_cut() -> None:
@@ -355,7 +405,11 @@ def test_what_cannot_be_asked_again_says_so(dialect: str, body: dict[str, Any]) 
     for data in reads(looping(dialect), 1):
         session.feed(data)
     assert session.wants is Step.RETRY
+    tokens = session.tokens
     assert session.again(raw, ms=1.0) is None
+    assert [one.step for one in session.findings] == [Step.STOP]
+    assert session.comment.endswith(b"; stopped\n\n")
+    assert session.tokens == tokens, "what was generated is counted once"
 
 
 def test_an_endless_text_is_not_asked_for_again() -> None:
@@ -393,8 +447,8 @@ class Scripted:
     def feed(self, piece: bytes) -> int:
         self.total += len(piece)
         begin, end = self.doubts
-        if not begin <= self.total < end:
-            self.safe = self.total
+        doubtful = begin <= self.total < end  # as for any cut of the text
+        self.safe = max(self.safe, begin - 1 if doubtful else self.total)
         return self.safe
 
 
