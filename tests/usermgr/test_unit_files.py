@@ -77,7 +77,7 @@ def test_a_unit_edited_by_hand_is_respected_until_it_is_overwritten(site: Manage
     site.profile("a")
     site.llmctl("apply")
     rendered = site.read(site.unit_path("a"))
-    edited = rendered.replace("--alias a", "--alias a --threads-http 7")
+    edited = rendered.replace("--alias a", "--alias a --threads-batch 7")
     assert edited != rendered
     site.put({site.unit_path("a"): edited})
     for command, status in ((("apply",), 0), (("apply", "--check"), STALE), (("switch", "a"), 0)):
@@ -86,15 +86,15 @@ def test_a_unit_edited_by_hand_is_respected_until_it_is_overwritten(site: Manage
         assert "--overwrite" in told.stderr
         assert site.read(site.unit_path("a")) == edited
     pid = site.show("llm-a.service", "MainPID")
-    assert "--threads-http" in site.read(f"/proc/{pid}/cmdline")
+    assert "--threads-batch" in site.read(f"/proc/{pid}/cmdline")
     assert "a: its unit was edited by hand" in site.llmctl("status").stdout
     assert site.json("list")[0]["unit"] == "edited"
     told = site.llmctl("apply", "--overwrite", "a")
-    assert "--threads-http" in told.stdout
+    assert "--threads-batch" in told.stdout
     assert site.read(site.unit_path("a")) == rendered
     site.llmctl("switch", "a")
     pid = site.show("llm-a.service", "MainPID")
-    assert "--threads-http" not in site.read(f"/proc/{pid}/cmdline")
+    assert "--threads-batch" not in site.read(f"/proc/{pid}/cmdline")
 
 
 def test_a_drop_in_is_respected_and_survives_apply(site: ManagerSite) -> None:
