@@ -130,6 +130,14 @@ class Systemd:
         self._forget((unit,))
         self._call(*_SYSTEMCTL, "start", "--no-block", "--", unit)
 
+    def start_alone(self, unit: str) -> None:
+        """The same without what the unit requires: where that is not active, the start fails, and
+        nothing is started or stopped for it (systemctl(1), ignore-requirements). What the unit
+        comes after still comes first."""
+        self._forget((unit,))
+        alone = "--job-mode=ignore-requirements"
+        self._call(*_SYSTEMCTL, "start", alone, "--no-block", "--", unit)
+
     def restart(self, unit: str) -> None:
         """Ask for a unit to be stopped, if it is active, and started."""
         self._forget((unit,))

@@ -32,7 +32,7 @@ def logs(
     with contextlib.suppress(KeyboardInterrupt):  # the usual way to end --follow
         box = open_box(host, verbose=verbose)
         if name is not None:
-            box.store.require([name])
+            box.store.require([name.partition("@")[0]])  # NAME@2 is a replica
         _print(box, name or _active(box), lines=lines, follow=follow)
 
 

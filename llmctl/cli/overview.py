@@ -23,7 +23,7 @@ def show_overview(box: Box, *, as_json: bool, asked: Asked | None = None) -> Non
     table(header, rows + [("-", name, State.STOPPED.value, *"-----") for name in idle])
     for one in seen.instances:
         for note in (*one.notes, *(one.draft.told if one.draft else ())):
-            answer(f"{one.profile}: {note}")
+            answer(f"{one.name}: {note}")
     for fault in (fault for group in seen.groups for fault in group.faults):
         warn(fault)
     for problem in seen.problems:
@@ -46,7 +46,7 @@ def _tell_of(proxy: ProxyView, *, known: Sequence[str]) -> None:
 def _row(one: Instance) -> tuple[str, ...]:
     speed = f"{one.tokens_per_s:.1f}" if one.tokens_per_s else "-"
     return (
-        one.profile, one.group, one.state.value, str(one.port), str(one.pid or "-"),
+        one.name, one.group, one.state.value, str(one.port), str(one.pid or "-"),
         gib(one.memory_bytes), duration(one.uptime_s), speed,
     )  # fmt: skip
 
@@ -73,6 +73,7 @@ def facts(seen: Overview, *, proxy: ProxyView | None = None) -> dict[str, Any]:
 def _instance_facts(one: Instance) -> dict[str, Any]:
     return {
         "profile": one.profile,
+        "instance": one.number,
         "unit": one.unit,
         "group": one.group,
         "state": one.state.value,

@@ -1,6 +1,6 @@
 """llmctl list, llmctl show, llmctl render"""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,9 +12,10 @@ from llmctl.core.drafts import Chosen
 from llmctl.core.gguf_name import quant
 from llmctl.core.profile import Profile
 from llmctl.core.unit import url
-from llmctl.core.words import unit_name
+from llmctl.core.words import replica_template, unit_name
 from llmctl.engine.apply import Change, Kind, plan_apply
 from llmctl.engine.box import Box, Resolved
+from llmctl.engine.replica_units import replica_file
 from llmctl.engine.status import profile_states
 
 # Why an `auto` value is what it is where there is no plan.
@@ -36,7 +37,7 @@ def list_(
     box = open_box(host, verbose=verbose)
     states = {name: state.value for name, state in profile_states(box).items()}
     kinds = {one.unit: one for one in plan_apply(box, ask=False)}
-    rows = [_facts(box, name, states[name], kinds[unit_name(name)]) for name in states]
+    rows = [_facts(box, name, states[name], _change_of(name, kinds)) for name in states]
     if json:
         answer_json(rows)
         return
@@ -45,6 +46,12 @@ def list_(
     for one in rows:
         for problem in one["problems"]:
             warn(problem)
+
+
+def _change_of(name: str, changes: Mapping[str, Change]) -> Change:
+    """What is to be done with a profile's unit, or else with the one of its replicas."""
+    first, more = changes[unit_name(name)], changes.get(replica_template(name))
+    return more if more is not None and not first.is_pending else first
 
 
 def _facts(box: Box, name: str, state: str, change: Change) -> dict[str, Any]:
@@ -169,6 +176,10 @@ def _text(value: object) -> str:
 
 
 def render(name: NameArgument, host: HostOption = LOCAL, verbose: VerboseOption = False) -> None:
-    """The text of NAME's unit."""
+    """The text of NAME's unit, and of the one of its replicas."""
     box = open_box(host, verbose=verbose)
-    answer(box.render_anew(box.resolve(name, ask=True)).text.rstrip("\n"))
+    resolved = box.resolve(name, ask=True)
+    answer(box.render_anew(resolved).text.rstrip("\n"))
+    replicas = replica_file(box, resolved, anew=True)
+    if replicas is not None:
+        answer("\n" + replicas.text.rstrip("\n"))

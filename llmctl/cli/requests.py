@@ -31,7 +31,8 @@ def row(one: dict[str, Any]) -> tuple[str, ...]:
     speed = one.get("tokens_per_s")
     return (
         time_cell(one),
-        *(cell(one.get(key)) for key in ("key", "endpoint", "asked", "served")),
+        *(cell(one.get(key)) for key in ("key", "endpoint", "asked")),
+        _served(one),
         *(cell(one.get(key)) for key in ("tokens_in", "tokens_out")),
         *(_time(one.get(key)) for key in ("queue_s", "ttft_s", "total_s")),
         f"{speed:.1f}" if speed else "-",
@@ -43,6 +44,12 @@ def row(one: dict[str, Any]) -> tuple[str, ...]:
 def _share(accepted: int | None, drafted: int | None) -> str:
     """How much of what was drafted was accepted."""
     return f"{(accepted or 0) / drafted:.0%}" if drafted else "-"
+
+
+def _served(one: dict[str, Any]) -> str:
+    """A replica's number is told, where one answered."""
+    number = one.get("instance") or 1
+    return cell(one.get("served")) + (f"@{number}" if number > 1 else "")
 
 
 def _time(seconds: float | None) -> str:

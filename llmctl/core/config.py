@@ -11,7 +11,7 @@ from llmctl.core.document import Path, build
 from llmctl.core.guard.settings import GuardSettings, guard_complaints
 from llmctl.core.proxy_settings import ProxySettings, proxy_complaints
 from llmctl.core.size import MOST_BYTES, parse_size
-from llmctl.core.words import DEFAULT_GROUP, NAME, RESIDENT, profile_of
+from llmctl.core.words import DEFAULT_GROUP, NAME, RESIDENT, instance_of
 from llmctl.errors import ProfileError
 
 FIRST_PORT = 12340
@@ -181,7 +181,7 @@ _UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]+\.(?:service|socket|target|slice|scope|t
 
 
 def _is_unit(name: str) -> bool:
-    return _UNIT.fullmatch(name) is not None and profile_of(name) is None
+    return _UNIT.fullmatch(name) is not None and instance_of(name) is None
 
 
 def require_group(config: Config, name: str, *, file: str) -> Group:

@@ -5,6 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from llmctl.core.config import Config
 from llmctl.core.profile import Profile
 from llmctl.core.profile_rules import Complaint
+from llmctl.core.replica_unit import has_replicas, replica_port
+
+MOST_PORT = 65535
 
 
 def clashes(profile: Profile, others: Iterable[Profile], config: Config) -> Iterator[Complaint]:
@@ -21,12 +24,41 @@ def clashes(profile: Profile, others: Iterable[Profile], config: Config) -> Iter
             yield ("fallback", index), f"there is no other profile {other}"
     if profile.port is not None:
         yield from _port_clashes(profile.port, rest, config)
+    yield from _replica_clashes(profile, rest, config)
 
 
 def _port_clashes(port: int, rest: Iterable[Profile], config: Config) -> Iterator[Complaint]:
-    residents = {one.port: one.name for one in rest}
-    if port in residents:
-        yield ("port",), f"{port} is {residents[port]}'s"
+    taken: dict[int, str] = {}
+    for other in rest:
+        taken |= dict.fromkeys(_ports(other, config)[0 if other.is_resident else 1 :], other.name)
+    if port in taken:
+        yield ("port",), f"{port} is {taken[port]}'s"
     groups: Mapping[int, str] = {group.port: name for name, group in config.groups.items()}
     if port in groups:
         yield ("port",), f"{port} is group {groups[port]}'s"
+
+
+def _replica_clashes(
+    profile: Profile, rest: Iterable[Profile], config: Config
+) -> Iterator[Complaint]:
+    """Further instances of a profile must not take the port of what may run beside it. The members
+    of its own group may: they never do."""
+    taken = {one.port: f"group {name}" for name, one in config.groups.items()}
+    for other in rest:
+        if other.is_resident or other.group != profile.group:
+            taken |= dict.fromkeys(_ports(other, config), other.name)
+    for port in _ports(profile, config)[1:]:
+        if port in taken:
+            yield ("replicas", "max"), f"a replica would listen on {port}, which is {taken[port]}'s"
+        elif port > MOST_PORT:
+            yield ("replicas", "max"), f"a replica would listen on {port}; there is none"
+
+
+def _ports(profile: Profile, config: Config) -> list[int]:
+    """Of its instances, the first one's at first; none, where its group is not known."""
+    group = config.groups.get(profile.group)
+    base = profile.port or (group.port if group is not None else None)
+    if base is None:
+        return []
+    numbers = range(2, profile.replicas.max + 1) if has_replicas(profile) else ()
+    return [base, *(replica_port(base, number) for number in numbers)]

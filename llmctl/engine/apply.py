@@ -9,10 +9,11 @@ import msgspec
 from llmctl.core.plan import RemoveUnit, Step, Stop, WriteUnit, describe, is_stale
 from llmctl.core.progress import Report
 from llmctl.core.unit import Owner, UnitFile, read_header
-from llmctl.core.words import SLICE, profile_of, unit_name
+from llmctl.core.words import SLICE, profile_of, replica_template, replicated, unit_name
 from llmctl.engine.box import Box
 from llmctl.engine.clock import Clock
 from llmctl.engine.execute import Executor
+from llmctl.engine.replica_units import replica_file, running_replicas
 from llmctl.errors import HostError, ProfileError, sentence
 
 
@@ -60,7 +61,9 @@ def plan_apply(
     wanted = tuple(names) or box.store.names
     if prune and not names:
         box.leaving = frozenset(name for name in box.store.orphans if _is_removable(box, name))
-    changes = [_change(box, name, overwrite=overwrite, ask=ask) for name in wanted]
+    changes = [
+        change for name in wanted for change in _changes(box, name, overwrite=overwrite, ask=ask)
+    ]
     if any(change.after is not None for change in changes):
         changes.append(file_change(box, box.slice(), overwrite=overwrite))
     if not names:
@@ -68,14 +71,24 @@ def plan_apply(
     return tuple(changes)
 
 
-def _change(box: Box, name: str, *, overwrite: bool, ask: bool) -> Change:
+def _changes(box: Box, name: str, *, overwrite: bool, ask: bool) -> Iterable[Change]:
     try:
         resolved = box.resolve(name, ask=ask)
     except ProfileError as error:
-        return Change(unit_name(name), Kind.BROKEN, error=error)
-    edited = read_header(box.store.unit_text(resolved.unit)).owner is Owner.EDITED
-    render = box.render_anew if edited else box.render
-    return file_change(box, render(resolved), overwrite=overwrite)
+        yield Change(unit_name(name), Kind.BROKEN, error=error)
+        return
+    render = box.render_anew if _is_edited(box, resolved.unit) else box.render
+    yield file_change(box, render(resolved), overwrite=overwrite)
+    template = replica_template(name)
+    replicas = replica_file(box, resolved, anew=_is_edited(box, template))
+    if replicas is not None:
+        yield file_change(box, replicas, overwrite=overwrite)
+    elif read_header(before := box.store.unit_text(template)).owner is Owner.OURS:
+        yield Change(template, Kind.REMOVE, before=before)
+
+
+def _is_edited(box: Box, unit: str) -> bool:
+    return read_header(box.store.unit_text(unit)).owner is Owner.EDITED
 
 
 def file_change(box: Box, unit: UnitFile, *, overwrite: bool) -> Change:
@@ -96,7 +109,8 @@ def _is_removable(box: Box, name: str) -> bool:
 
 def _left_behind(box: Box, *, prune: bool) -> Iterable[Change]:
     """Units of ours whose profile is gone. Edited ones are somebody's work, and stay."""
-    known = {unit_name(name) for name in box.store.names}
+    names = box.store.names
+    known = {*map(unit_name, names), *map(replica_template, names)}
     left = {name: text for name, text in box.store.unit_texts().items() if name not in known}
     removable = 0
     for name, text in left.items():
@@ -141,6 +155,8 @@ def carry_out(box: Box, changes: Sequence[Change], *, clock: Clock, report: Repo
     try:
         if gone:  # while systemd still knows their [Install] section
             box.systemd.disable(gone)
+        if running := _losing_their_file(box, todo):
+            executor.do(Stop(running))
         for step in todo:
             executor.do(step)
             done.append(step)
@@ -153,3 +169,11 @@ def carry_out(box: Box, changes: Sequence[Change], *, clock: Clock, report: Repo
         raise type(error)(message, hint=error.hint) from None
     if done:
         box.systemd.reload()
+
+
+def _losing_their_file(box: Box, todo: Sequence[Step]) -> tuple[str, ...]:
+    """Replicas that run, and whose template is about to go: what binds them to their first instance
+    would go with it."""
+    removed = (step.name for step in todo if isinstance(step, RemoveUnit))
+    profiles = [name for unit in removed if (name := replicated(unit))]
+    return tuple(unit for name in profiles for unit in running_replicas(box, name))

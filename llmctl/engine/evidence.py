@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from llmctl.core.causes import Cause, name_cause
 from llmctl.core.state import UnitStatus
-from llmctl.core.words import profile_of
+from llmctl.core.words import instance_of
 from llmctl.engine.box import Box
 from llmctl.engine.clock import Clock
 from llmctl.engine.ports import holders
@@ -23,13 +23,17 @@ _NO_LINES = (
 
 def last_lines(box: Box, unit: str, *, lines: int = LINES) -> list[str]:
     """The last lines of a unit: from its log file where it has one, else from the journal."""
-    path = _log_file(box, unit)
+    path = log_of(box, unit)
     return _tail(box, path, lines) if path else box.systemd.journal(unit, lines=lines)
 
 
-def _log_file(box: Box, unit: str) -> str | None:
-    profile = profile_of(unit)
-    return box.store.log_file(profile) if profile else None
+def log_of(box: Box, unit: str) -> str | None:
+    """Where a model's unit writes, if not to the journal; each replica has a file of its own."""
+    whose = instance_of(unit)
+    if whose is None:
+        return None
+    name, number = whose
+    return box.store.log_file(name if number == 1 else f"{name}@{number}")
 
 
 def _tail(box: Box, path: str, lines: int) -> list[str]:
@@ -44,7 +48,7 @@ def _tail(box: Box, path: str, lines: int) -> list[str]:
 
 def follow(box: Box, unit: str, *, lines: int) -> Iterator[str]:
     """The last lines of a unit, and those to come."""
-    path = _log_file(box, unit)
+    path = log_of(box, unit)
     if path is None:
         return box.host.lines(journal_argv(unit, lines=lines, follow=True))
     return box.host.lines(("tail", f"--lines={lines}", "--follow=name", "--retry", "--", path))
@@ -56,7 +60,7 @@ def evidence(box: Box, status: UnitStatus, clock: Clock) -> list[str]:
     Nothing when it cannot be read: what must follow a failure matters more than its explanation.
     The journal may lag behind the death of a process: wait for it a moment.
     """
-    path = _log_file(box, status.unit)
+    path = log_of(box, status.unit)
     if path is not None:  # emptied when the run was asked for
         return _tail(box, path, LINES)
     end = clock.now() + _JOURNAL_LAG_S

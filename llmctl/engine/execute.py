@@ -19,6 +19,7 @@ from llmctl.core.verdict import Outcome, Watch
 from llmctl.core.words import profile_of
 from llmctl.engine.box import Box
 from llmctl.engine.clock import Clock
+from llmctl.engine.replica_units import running_replicas
 from llmctl.engine.wait import Waiter, await_stopped
 from llmctl.errors import HostError, NoAnswerError
 from llmctl.store.server_key import make_server_key
@@ -62,6 +63,7 @@ class Executor:
                 self._watch(unit_name, seen, again=False)
                 systemd.start(unit_name)
             case Restart(unit_name):
+                self._stop_replicas(unit_name)
                 self._watch(unit_name, seen, again=True)
                 systemd.restart(unit_name)
             case Stop(units):
@@ -86,6 +88,13 @@ class Executor:
         if log:
             with contextlib.suppress(HostError):  # a full disk is no reason not to start
                 self._box.host.write(log, b"", mode=0o600)
+
+    def _stop_replicas(self, unit: str) -> None:
+        """systemd would restart them with their model, whether there is room for them or not."""
+        profile = profile_of(unit)
+        running = running_replicas(self._box, profile) if profile else ()
+        if running:
+            self._stop(running)
 
     def _stop(self, units: tuple[str, ...]) -> None:
         self._box.systemd.stop(units)

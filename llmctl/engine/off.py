@@ -6,7 +6,7 @@ import msgspec
 
 from llmctl.core.progress import Report
 from llmctl.core.unit import Header, Owner, read_header
-from llmctl.core.words import DEFAULT_GROUP, RESIDENT, profile_of
+from llmctl.core.words import DEFAULT_GROUP, RESIDENT, instance_of
 from llmctl.engine.box import Box
 from llmctl.engine.clock import Clock
 from llmctl.engine.wait import await_stopped
@@ -25,7 +25,7 @@ def units_of(box: Box, group: str | None, *, everything: bool) -> tuple[str, ...
     What systemd has loaded is asked, and each unit's own file says whose and of which group it
     is: `off` must work also when config.yaml or a profile is broken, or gone.
     """
-    lively = [unit for unit in box.systemd.lively("llm-*.service") if profile_of(unit)]
+    lively = [unit for unit in box.systemd.lively("llm-*.service") if instance_of(unit)]
     headers = {one.unit: _header(box, one.path) for one in box.systemd.status(lively)}
     ours = {unit: its.group for unit, its in headers.items() if its.owner is not Owner.FOREIGN}
     if everything:
@@ -65,4 +65,9 @@ def off(box: Box, units: Sequence[str], *, clock: Clock, report: Report, timeout
             hint=f"See `systemctl --user status {left[0]}`.",
         )
     box.systemd.forget_failures(names)
-    return Stopped(tuple(profile_of(name) or name for name in names))
+    return Stopped(tuple(dict.fromkeys(_profile(name) for name in names)))
+
+
+def _profile(unit: str) -> str:
+    whose = instance_of(unit)
+    return whose[0] if whose else unit

@@ -92,8 +92,11 @@ def _declared(text: str) -> Room:
     return Room(name, total, free[0] if free else max(0, total - kept))
 
 
-def place_of(box: Box, profile: Profile) -> Place:
-    """The devices that a profile's server will see: those it names, or those llama.cpp takes."""
+def place_of(box: Box, profile: Profile, *, now: bool = False) -> Place:
+    """The devices that a profile's server will see: those it names, or those llama.cpp takes.
+
+    now: with what is free at this moment, for what runs beside all that runs already.
+    """
     seen = survey(box, profile=profile)
     gpus = used_by_default(seen.gpus)
     if profile.devices != "auto":
@@ -106,6 +109,8 @@ def place_of(box: Box, profile: Profile) -> Place:
             )
         gpus = tuple(known[name] for name in profile.devices)
     config = box.store.config
+    if now:
+        return Place(_rooms_now(gpus), _memory_now(seen.ram), build_of(box, profile), seen.warnings)
     rooms = tuple(_room(gpu, config) for gpu in gpus)
     warnings = (*seen.warnings, *(held for gpu in gpus if (held := _held(gpu, config))))
     return Place(rooms, _memory(seen.ram, config), build_of(box, profile), warnings)
@@ -120,6 +125,14 @@ def _room(gpu: Gpu, config: Config) -> Room:
     if given is not None and given.free is not None:
         free = gpu.free_bytes
     return Room(gpu.name, gpu.total_bytes, free, kept)
+
+
+def _rooms_now(gpus: Sequence[Gpu]) -> tuple[Room, ...]:
+    return tuple(Room(gpu.name, gpu.total_bytes, gpu.free_bytes, gpu.reserve_bytes) for gpu in gpus)
+
+
+def _memory_now(ram: Ram | None) -> Room | None:
+    return None if ram is None else Room(RAM, ram.total_bytes, ram.free_bytes, ram.reserve_bytes)
 
 
 def _held(gpu: Gpu, config: Config) -> str | None:

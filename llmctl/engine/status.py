@@ -8,10 +8,11 @@ import msgspec
 from llmctl.core.plan import runs_otherwise
 from llmctl.core.profile import Profile
 from llmctl.core.state import Answer, Health, State, UnitStatus, model_state
-from llmctl.core.unit import Owner, read_header
-from llmctl.core.words import RESIDENT, profile_of
+from llmctl.core.unit import Owner, process_of, read_header
+from llmctl.core.words import RESIDENT, instance_of, replica_template, unit_name
 from llmctl.engine.box import Box
 from llmctl.engine.process import memory, uptime
+from llmctl.engine.replica_units import port_of_replica
 from llmctl.errors import LlmctlError
 from llmctl.health import DRAFTED, counters, probe, tokens_per_second
 
@@ -25,7 +26,7 @@ Asked = Callable[[], tuple[UnitStatus, ...]]
 
 class Instance(msgspec.Struct, frozen=True):
     """One unit that is not plainly stopped. ctx: tokens that one request may use, as its server
-    says."""
+    says. number: 1, or more for a replica."""
 
     profile: str
     unit: str
@@ -39,6 +40,12 @@ class Instance(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
     ctx: int | None = None
     draft: "DraftView | None" = None
+    number: int = 1
+
+    @property
+    def name(self) -> str:
+        """What people call it: the profile's name, with `@2` and so on for a replica."""
+        return self.profile if self.number == 1 else f"{self.profile}@{self.number}"
 
 
 class GroupView(msgspec.Struct, frozen=True):
@@ -65,18 +72,18 @@ def overview(box: Box, *, asked: Asked | None = None) -> Overview:
     asked: gives the units of UNITS that are not plainly stopped, where they were asked for ahead.
     """
     statuses = asked() if asked else box.systemd.lively_status(UNITS)
-    seen = [one for one in statuses if profile_of(one.unit)]
-    known = {one.unit: _group_of(box, one.unit) for one in seen}
-    instances = tuple(_instance(box, one, known[one.unit]) for one in seen)
+    seen = [(one, whose) for one in statuses if (whose := instance_of(one.unit))]
+    known = {name: _group_of(box, name) for _, (name, _) in seen}
+    instances = tuple(_instance(box, one, *whose, known[whose[0]]) for one, whose in seen)
     names = dict.fromkeys((*box.store.config.groups, *known.values()))
     groups = tuple(_group(name, instances) for name in names if name != RESIDENT)
     return Overview(box.host.name, groups, instances, _problems(box))
 
 
-def _group_of(box: Box, unit: str) -> str:
-    """The group of a unit; that of an installed unit whose profile is gone is written in it."""
-    loaded = box.store.profiles.get(profile_of(unit) or "")
-    return loaded.group if loaded else box.store.unit_group(unit)
+def _group_of(box: Box, name: str) -> str:
+    """The group of a profile; where it is gone, its installed unit says so."""
+    loaded = box.store.profiles.get(name)
+    return loaded.group if loaded else box.store.unit_group(unit_name(name))
 
 
 def _problems(box: Box) -> tuple[str, ...]:
@@ -84,11 +91,13 @@ def _problems(box: Box) -> tuple[str, ...]:
     return (*(problem for error in errors for problem in error.problems), *box.store.strays)
 
 
-def _instance(box: Box, status: UnitStatus, group: str) -> Instance:
-    name = profile_of(status.unit) or status.unit
+def _instance(box: Box, status: UnitStatus, name: str, number: int, group: str) -> Instance:
     loaded = box.store.profiles.get(name)
     profile = loaded.profile if loaded else None
-    port = box.port_of(status.unit, group, pid=status.pid)
+    if number == 1:
+        port = box.port_of(status.unit, group, pid=status.pid)
+    else:
+        port = port_of_replica(box, name, number, pid=status.pid)
     key = box.api_key(profile) if profile else None
     answer = probe(box.host, port, key=key) if status.active == "active" else SILENT
     state = model_state(status, answer, name)
@@ -96,8 +105,8 @@ def _instance(box: Box, status: UnitStatus, group: str) -> Instance:
     return Instance(
         name, status.unit, group, state, port, status.pid,
         uptime(box, status.pid), memory(box, status), tokens_per_second(samples),
-        tuple(_notes(box, status, profile, answer)), answer.ctx if state is State.READY else None,
-        _draft(box, profile, status, samples),
+        tuple(_notes(box, status, profile, answer, number)),
+        answer.ctx if state is State.READY else None, _draft(box, profile, status, samples), number,
     )  # fmt: skip
 
 
@@ -112,7 +121,9 @@ def _draft(
     return draft_view(box, profile, status.pid, samples)
 
 
-def _notes(box: Box, status: UnitStatus, profile: Profile | None, answer: Answer) -> Iterable[str]:
+def _notes(
+    box: Box, status: UnitStatus, profile: Profile | None, answer: Answer, number: int
+) -> Iterable[str]:
     """What a person should know of a unit that is up or failed."""
     if answer.health is Health.READY and profile and not answer.is_from(profile.name):
         yield f"its port answers as {answer.alias}"
@@ -124,6 +135,9 @@ def _notes(box: Box, status: UnitStatus, profile: Profile | None, answer: Answer
         )
     if profile is None:
         yield "its profile is gone or broken"
+        return
+    if number > 1:
+        yield from _replica_notes(box, status, profile.name)
         return
     try:
         resolved = box.resolve(profile.name)
@@ -143,20 +157,27 @@ def _notes(box: Box, status: UnitStatus, profile: Profile | None, answer: Answer
         yield "its unit is stale: llmctl apply"
 
 
+def _replica_notes(box: Box, status: UnitStatus, name: str) -> Iterable[str]:
+    """It goes with the first instance, so a switch renews it, too."""
+    wanted = process_of(box.store.unit_text(replica_template(name)))
+    if status.pid and box.running_process(status.pid) not in (None, wanted):
+        yield f"runs with older settings: llmctl switch {name}"
+
+
 def _group(name: str, instances: Sequence[Instance]) -> GroupView:
     mine = [one for one in instances if one.group == name]
-    up = [one for one in mine if one.state in (State.READY, State.LOADING)]
+    up = [one for one in mine if one.number == 1 and one.state in (State.READY, State.LOADING)]
     faults = []
     if len(up) > 1:
         names = ", ".join(one.profile for one in up)
         faults.append(f"more than one is active: {names}; run llmctl off --group {name}")
     if up:
         return GroupView(name, up[0].profile, up[0].state, tuple(faults))
-    failed = any(one.state is State.FAILED for one in mine)
+    failed = any(one.state is State.FAILED for one in mine if one.number == 1)
     return GroupView(name, None, State.FAILED if failed else State.STOPPED, tuple(faults))
 
 
 def profile_states(box: Box) -> dict[str, State]:
     """One word for every profile."""
-    states = {one.profile: one.state for one in overview(box).instances}
+    states = {one.profile: one.state for one in overview(box).instances if one.number == 1}
     return {name: states.get(name, State.STOPPED) for name in box.store.names}

@@ -16,10 +16,11 @@ from llmctl.core.progress import Note, Report
 from llmctl.core.state import State, UnitStatus
 from llmctl.core.unit import Owner, process_of, read_header, url
 from llmctl.core.verdict import Outcome, Ready
-from llmctl.core.words import SLICE, profile_of
+from llmctl.core.words import SLICE, profile_of, replica_template
 from llmctl.engine.box import Box
 from llmctl.engine.clock import Clock
 from llmctl.engine.execute import Executor
+from llmctl.engine.replica_units import replica_file
 from llmctl.engine.rollback import Rollback
 from llmctl.errors import HostError, NoAnswerError, NothingRunsError, SwitchError, sentence
 
@@ -90,15 +91,17 @@ class Switch:
         if owner is Owner.EDITED:
             again = f"`llmctl apply --overwrite {self.target.profile.name}` renders it anew"
             self.report(Note(f"{path} was edited by hand and is used as it stands; {again}"))
-        slices = (self.box.slice(),)
+        replicas = replica_file(self.box, self.target)
+        more = (self.box.slice(), *((replicas,) if replicas is not None else ()))
         rendered = self.box.render(self.target)
-        return Wanted(self.target.profile.name, rendered, self.target.process, slices)
+        return Wanted(self.target.profile.name, rendered, self.target.process, more)
 
     def _observe(self) -> Observed:
         place, unit = self.target.place, self.target.unit
         up = [name for name, status in self._before.items() if status.is_up]
         active = [name for name in up if name not in place.foreign]
-        texts = {name: self.box.store.unit_text(name) for name in (unit, SLICE, *active[:1])}
+        names = (unit, SLICE, replica_template(self.target.profile.name), *active[:1])
+        texts = {name: self.box.store.unit_text(name) for name in names}
         return Observed(
             texts=texts,
             active=tuple(active),

@@ -3,6 +3,7 @@
 import itertools
 from typing import TYPE_CHECKING
 
+from llmctl.proxy.affinity import MOST_BODY, Keys, keys_of
 from llmctl.proxy.answer import Answer
 from llmctl.proxy.asked import Asked
 from llmctl.proxy.delivery import NONE
@@ -83,12 +84,19 @@ class Course:
 
     def _goes_to(self, served: Served) -> None:
         self.served = served
-        self.answer.served_by = self.record.served = served.name
+        self.answer.served_by, self.record.served = served.label, served.name
+        self.record.instance = served.number
 
     def _counts(self, now: float) -> None:
         self._counted, self.record.admitted = True, now
         self._proxy.journal.admitted(self.ticket, self.record)
         self._tries += 1
+
+    def conversation(self) -> Keys:
+        """See Waiting."""
+        body = self._body
+        is_small = body is not None and body.nbytes <= MOST_BODY
+        return keys_of(self.request, body.whole() if body is not None and is_small else None)
 
     @property
     def state(self) -> str:
@@ -96,7 +104,7 @@ class Course:
         if self.is_waiting:
             return "waiting"
         if self._delivery is NONE:
-            return "receiving"
+            return "waiting" if self._counted else "receiving"
         return "streaming" if self.answer.has_answer else "prefill"
 
     def progress(self, event: bytes) -> None:
@@ -116,7 +124,7 @@ class Course:
     def _uncount(self) -> None:
         if self._counted and self.served is not None:
             self._counted = False
-            self._proxy.board.done(self.served)
+            self._proxy.board.done(self.served, self.ticket)
 
     def _heed(self) -> None:
         """Take the step that the guard wants, if any."""

@@ -6,6 +6,10 @@ from llmctl.proxy.turns import stopped_by_hand
 
 RETRY_AFTER_S = 10.0
 """How long a model that failed to start is not tried again."""
+CUT = Trouble(
+    503, "cut_by_switch", "Another model was waited for too long, and had to start.",
+    retry_after_s=5,
+)  # fmt: skip
 
 
 class Failures:

@@ -21,7 +21,7 @@ class Hangs(msgspec.Struct):
 
     def see(self, served: Served, now: float) -> float:
         """For how many seconds this one has been silent; 0: it is well, or not up at all."""
-        name = served.name
+        name = served.label
         if served.state is State.READY:
             self.ready[name] = served.pid
         if served.state is not State.LOADING or self.ready.get(name) != served.pid:

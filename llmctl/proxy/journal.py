@@ -114,6 +114,17 @@ class Journal:
         self.metrics.restarted(model, why=trouble.kind)
         self.events.tell("model", {"model": model, "state": "restarting", "why": trouble.kind})
 
+    def instance(
+        self, model: str, number: int, state: str, *, seconds: float = 0.0, why: str | None = None
+    ) -> None:
+        """See Told."""
+        if state in ("ready", "failed"):
+            self.metrics.replica(model, state)
+        self.events.tell("instance", {
+            "model": model, "instance": number, "state": state, "total_s": round(seconds, 3),
+            "why": why,
+        })  # fmt: skip
+
     def look(self, states: Mapping[str, str], loading: Mapping[str, "Loading"]) -> None:
         """Once a second: models whose state has changed, and how far those are that load."""
         if self.events:

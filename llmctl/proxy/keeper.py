@@ -4,12 +4,13 @@ Its functions block and are called in threads; what they give are plain facts.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from llmctl.core.guard.settings import merged
+from llmctl.core.profile_parts import seconds
 from llmctl.core.progress import Event, Report, Waiting
 from llmctl.core.proxy_settings import ProxySettings
 from llmctl.core.slot_ctx import slot_ctx
@@ -18,6 +19,7 @@ from llmctl.core.words import RESIDENT, unit_name
 from llmctl.engine.box import Box
 from llmctl.engine.clock import SystemClock
 from llmctl.engine.proxy_units import addresses
+from llmctl.engine.replicas import restart, start_replica, stop_replica
 from llmctl.engine.status import Instance, overview
 from llmctl.engine.switch import Options, Switch
 from llmctl.errors import ProfileError
@@ -39,7 +41,7 @@ Progress = Callable[[str, float | None, float], None]
 class Seen(msgspec.Struct, frozen=True):
     """A box at one moment. ready, coming: per queue. stopping: profiles whose process is ending, by
     whomever it was told to. problems: what is wrong with its files. keys: None, where clients need
-    none."""
+    none. replicas: of those in served, however they are."""
 
     served: tuple[Served, ...]
     ready: dict[str, str]
@@ -48,6 +50,7 @@ class Seen(msgspec.Struct, frozen=True):
     stopping: frozenset[str] = frozenset()
     problems: tuple[str, ...] = ()
     keys: Keyring | None = None
+    replicas: tuple[Served, ...] = ()
 
     @property
     def stopped(self) -> frozenset[str]:
@@ -69,6 +72,15 @@ class Keeper(Protocol):
 
     def restart(self, name: str) -> None:
         """Restart a profile's server, which hangs. LlmctlError: it cannot be."""
+        ...
+
+    def start_replica(self, name: str, number: int, *, timeout: float) -> int:
+        """Start one more instance, if it fits into what is free, and give its port. LlmctlError:
+        there is none."""
+        ...
+
+    def stop_replica(self, name: str, number: int) -> None:
+        """Stop one. LlmctlError: it is not gone."""
         ...
 
 
@@ -106,22 +118,22 @@ class LocalKeeper:
         box = Box(LocalHost())
         wrong = self._configure(box)
         found = overview(box)
-        up = {one.profile: one for one in found.instances}
+        up = {one.profile: one for one in found.instances if one.number == 1}
         served = {
             name: one
             for name in box.store.profiles
             if (one := self._entry(box, name, up.get(name))) is not None
         }
         self._known = served
-        ready, coming = _queues(served, found.instances)
-        stopping = frozenset(one.profile for one in found.instances if _is_stopping(one))
+        ready, coming = _queues(served, tuple(up.values()))
+        stopping = frozenset(one.profile for one in up.values() if _is_stopping(one))
         settings = box.store.config.proxy
         self._key_path = box.store.in_config(settings.api_keys)
         keys = self.keys()
         badly = (keys.problem,) if keys and keys.problem else ()
         return Seen(
             tuple(served.values()), ready, coming, settings, stopping,
-            (*wrong, *found.problems, *badly), keys,
+            (*wrong, *found.problems, *badly), keys, tuple(_replicas(served, found.instances)),
         )  # fmt: skip
 
     def keys(self) -> Keyring | None:
@@ -156,7 +168,8 @@ class LocalKeeper:
             state=instance.state if instance else State.STOPPED,
             pid=instance.pid if instance else 0, ctx=self._ctx_of(box, profile, instance),
             vision=profile.mmproj is not None, key=box.api_key(profile),
-            guard=merged(box.store.config.guard, profile.guard),
+            guard=merged(box.store.config.guard, profile.guard), most=profile.replicas.max,
+            slots=profile.parallel, idle_timeout_s=seconds(profile.replicas.idle_timeout),
         )  # fmt: skip
 
     def _ctx_of(self, box: Box, profile: "Profile", instance: Instance | None) -> int | None:
@@ -186,7 +199,16 @@ class LocalKeeper:
 
     def restart(self, name: str) -> None:
         """See Keeper."""
-        Box(LocalHost()).systemd.restart(unit_name(name))
+        restart(Box(LocalHost()), name, clock=SystemClock(), report=_untold)
+
+    def start_replica(self, name: str, number: int, *, timeout: float) -> int:
+        """See Keeper."""
+        box, clock = Box(LocalHost()), SystemClock()
+        return start_replica(box, name, number, timeout=timeout, clock=clock, report=_untold)
+
+    def stop_replica(self, name: str, number: int) -> None:
+        """See Keeper."""
+        stop_replica(Box(LocalHost()), name, number, clock=SystemClock(), report=_untold)
 
 
 def resident(name: str) -> str:
@@ -209,6 +231,15 @@ def _queues(
     return ready, {queue: name for queue, name in coming.items() if queue not in ready}
 
 
+def _replicas(served: dict[str, Served], instances: Sequence[Instance]) -> Iterator[Served]:
+    """All that is said of the first instance holds for them, but where and how they run."""
+    for one in instances:
+        if one.number > 1 and (first := served.get(one.profile)) is not None:
+            yield msgspec.structs.replace(
+                first, port=one.port, state=one.state, pid=one.pid, number=one.number
+            )
+
+
 def _is_stopping(one: Instance) -> bool:
     """Told to stop, by hand or for another model, and not gone yet: systemd does not name units
     that plainly are."""
@@ -222,6 +253,10 @@ def _words(box: Box, profile: "Profile") -> tuple[str, ...]:
         unit = (box.store.unit_text(unit_name(profile.name)) or "").replace('"', "").split()
         ctx = next((pair for pair in itertools.pairwise(unit) if pair[0] == "-c"), ())
     return (*ctx, "-np", str(profile.parallel), *(str(word) for word in profile.args))
+
+
+def _untold(_: Event) -> None:
+    """Nobody waits for it."""
 
 
 def _reporting(progress: Progress) -> Report:

@@ -24,6 +24,7 @@ _HELP = {
     "llmctl_draft_tokens_total": "Tokens that were drafted, and those of them that were accepted.",
     "llmctl_switches_total": "Switches that the proxy made.",
     "llmctl_switch_seconds": "How long switches took until the model answered.",
+    "llmctl_replica_starts_total": "Starts of replicas: ready, or failed (no room, too).",
     "llmctl_restarts_total": "Servers that did not get on and were restarted.",
     "llmctl_guard_findings_total": "Loops and spent budgets that the guard found.",
     "llmctl_guard_held_characters_total": "Characters that clients did not get.",
@@ -31,6 +32,8 @@ _HELP = {
     "llmctl_requests_in_flight": "Requests that a model works on.",
     "llmctl_requests_waiting": "Requests that wait for a model.",
     "llmctl_model_ready": "1 where the model answers.",
+    "llmctl_instances": "Instances of the model that answer, the first one counted.",
+    "llmctl_instance_requests_in_flight": "Requests under way, per instance of such models.",
     "llmctl_connections": "Open connections of clients.",
     "llmctl_watchers": "Clients that read /llmctl/events.",
     "llmctl_log_dropped_total": "Lines of the request log that could not be written.",
@@ -75,6 +78,7 @@ class Metrics:
         self._tokens: defaultdict[Labels, float] = defaultdict(float)
         self._drafts: defaultdict[Labels, float] = defaultdict(float)
         self._switches: defaultdict[Labels, float] = defaultdict(float)
+        self._replicas: defaultdict[Labels, float] = defaultdict(float)
         self._restarts: defaultdict[Labels, float] = defaultdict(float)
         self._findings: defaultdict[Labels, float] = defaultdict(float)
         self._held: defaultdict[Labels, float] = defaultdict(float)
@@ -113,6 +117,10 @@ class Metrics:
         self._switches[("model", model), ("outcome", outcome)] += 1
         self._histograms["llmctl_switch_seconds"].add((("model", model),), seconds)
 
+    def replica(self, model: str, outcome: str) -> None:
+        """A start of a replica has ended: ready or failed."""
+        self._replicas[("model", model), ("outcome", outcome)] += 1
+
     def restarted(self, model: str, *, why: str) -> None:
         """A server is restarted: hung or stalled."""
         self._restarts[("model", model), ("why", why)] += 1
@@ -132,6 +140,7 @@ class Metrics:
             "llmctl_requests_total": self._requests, "llmctl_tokens_total": self._tokens,
             "llmctl_draft_tokens_total": self._drafts, "llmctl_switches_total": self._switches,
             "llmctl_restarts_total": self._restarts,
+            "llmctl_replica_starts_total": self._replicas,
             "llmctl_guard_findings_total": self._findings,
             "llmctl_guard_held_characters_total": self._held,
             "llmctl_guard_saved_tokens_total": self._saved,

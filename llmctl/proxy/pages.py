@@ -129,11 +129,18 @@ def states(proxy: "Proxy") -> dict[str, str]:
     return {one.name: state_of(proxy, one).value for one in proxy.table.served.values()}
 
 
+def _ready_instances(proxy: "Proxy", served: "Served") -> int:
+    replicas = [one for one in proxy.board.replicas if one.name == served.name]
+    first = state_of(proxy, served) is State.READY
+    return first + sum(one.state is State.READY for one in replicas)
+
+
 def _entries(proxy: "Proxy", served: "Served") -> list[dict[str, Any]]:
     facts = {
         "object": "model", "created": 0, "owned_by": "llmctl",
         "state": state_of(proxy, served).value, "profile": served.name, "ctx": served.ctx,
-        "vision": served.vision, "meta": {"n_ctx": served.ctx},
+        "instances": _ready_instances(proxy, served), "vision": served.vision,
+        "meta": {"n_ctx": served.ctx},
     }  # fmt: skip
     return [{"id": name, **facts} for name in (served.name, *served.aliases)]
 
@@ -165,6 +172,14 @@ def _gauges(proxy: "Proxy") -> dict[str, "Samples"]:
     return {
         "llmctl_requests_in_flight": _by_model(in_flight),
         "llmctl_requests_waiting": _by_model(waiting), "llmctl_model_ready": _by_model(ready),
+        "llmctl_instances": _by_model(
+            {one.name: _ready_instances(proxy, one) for one in proxy.table.served.values()}
+        ),
+        "llmctl_instance_requests_in_flight": {
+            (("model", name), ("instance", str(number))): count
+            for name, machine in proxy.board.replicas.machines.items()
+            for number, count in machine.busy.items()
+        },
         "llmctl_connections": {(): len(proxy.clients)},
         "llmctl_watchers": {(): len(proxy.journal.events)},
         **dropped,
@@ -195,10 +210,18 @@ def _status(proxy: "Proxy") -> dict[str, Any]:
             }
             for name, turns in queues.items()
         },
+        "replicas": {
+            name: {
+                "instances": proxy.board.replicas.facts(name), "in_flight": machine.busy,
+                "starting": machine.starting, "held": len(machine.held), "max": machine.most,
+            }
+            for name, machine in proxy.board.replicas.machines.items()
+        },
         "requests": [
             {
                 "ticket": relay.ticket, "endpoint": relay.record.endpoint, "key": relay.record.key,
-                "model": relay.record.served, "age_s": round(proxy.now() - relay.record.began, 3),
+                "model": relay.record.served, "instance": relay.record.instance,
+                "age_s": round(proxy.now() - relay.record.began, 3),
                 "state": relay.state,
             }
             for relay in proxy.relays.values()

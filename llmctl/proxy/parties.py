@@ -2,7 +2,8 @@
 
 from typing import Protocol
 
-from llmctl.proxy.dialect import Trouble
+from llmctl.proxy.affinity import Keys
+from llmctl.proxy.dialect import Endpoint, Trouble
 from llmctl.proxy.routing import Served
 
 
@@ -12,9 +13,18 @@ class Waiting(Protocol):
     served: Served | None
     ticket: int
     is_waiting: bool
+    endpoint: Endpoint
 
     def admitted(self) -> None:
         """It may go ahead."""
+        ...
+
+    def seated(self, served: Served) -> None:
+        """This instance is to answer it."""
+        ...
+
+    def conversation(self) -> Keys:
+        """What tells which conversation it belongs to."""
         ...
 
     def refuse(self, trouble: Trouble) -> None:
@@ -39,4 +49,11 @@ class Told(Protocol):
 
     def restarting(self, model: str, trouble: Trouble) -> None:
         """A server does not get on; what is told to whom it worked for."""
+        ...
+
+    def instance(
+        self, model: str, number: int, state: str, *, seconds: float = 0.0, why: str | None = None
+    ) -> None:
+        """A replica is starting, ready, stopping or stopped, or one of these failed. seconds: that
+        its start took."""
         ...

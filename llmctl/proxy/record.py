@@ -34,6 +34,7 @@ class Record(msgspec.Struct):
     key: str | None = None
     asked: str | None = None
     served: str | None = None
+    instance: int | None = None
     stream: bool = False
     is_own: bool = False
     admitted: float | None = None
@@ -108,6 +109,7 @@ def entry(record: Record, *, time: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         "time": time, "key": record.key, "peer": record.peer, "endpoint": record.endpoint,
         "asked": record.asked and record.asked[:MOST_NAME], "served": record.served,
+        "instance": record.instance,
         "stream": record.stream, "status": record.status, "outcome": record.outcome,
         "queue_s": _since(record.began, record.admitted),
         "ttft_s": _since(record.began, record.first) if record.stream else None,

@@ -114,9 +114,15 @@ class Relay(Course):
         assert self.served is not None  # noqa: S101  # it was routed
         self.is_waiting = False
         self._counts(self._proxy.now())
+        self._proxy.board.replicas.seat(self, self.served)
+
+    def seated(self, served: Served) -> None:
+        """See Waiting."""
+        if served is not self.served:
+            self._goes_to(served)
         healing = Healing.of(self, self.request, self._body, self._proxy)
         self._guarded_by(healing)
-        self._deliver(healing.sent if healing is not None else self._body, self.served)
+        self._deliver(healing.sent if healing is not None else self._body, served)
 
     def _guarded_by(self, healing: Healing | None) -> None:
         if self._healing is not None:

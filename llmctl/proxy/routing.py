@@ -14,7 +14,9 @@ UPSTREAM = b"/upstream/"
 class Served(msgspec.Struct, frozen=True, kw_only=True):
     """One profile as the proxy serves it. group: None is a resident. port: of its first instance.
     pid: of its process, 0 for none. key: of its server. ctx: tokens that one request may use, None
-    where it is not known yet. guard: config.yaml's and its profile's settings."""
+    where it is not known yet. guard: config.yaml's and its profile's settings. number: of this
+    instance; most: instances there may be. slots: requests that one works on at a time.
+    idle_timeout_s: how long a replica may have nothing to do."""
 
     name: str
     group: str | None
@@ -26,6 +28,15 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     vision: bool = False
     key: str | None = None
     guard: GuardSettings = GuardSettings()
+    number: int = 1
+    most: int = 1
+    slots: int = 1
+    idle_timeout_s: float = 600.0
+
+    @property
+    def label(self) -> str:
+        """What this instance is called: the profile's name, with `@2` and so on for a replica."""
+        return self.name if self.number == 1 else f"{self.name}@{self.number}"
 
 
 class Table(msgspec.Struct, frozen=True):

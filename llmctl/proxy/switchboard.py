@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 from llmctl.core.proxy_settings import ProxySettings
 from llmctl.errors import DisplacedError, LlmctlError, TakenDownError
 from llmctl.proxy.dialect import Trouble
-from llmctl.proxy.failures import Failures
+from llmctl.proxy.failures import CUT, Failures
 from llmctl.proxy.hangs import Hangs, hung
 from llmctl.proxy.keeper import Keeper, Seen, resident
 from llmctl.proxy.loading import Loading
 from llmctl.proxy.parties import Told, Waiting
 from llmctl.proxy.pool import Pool
+from llmctl.proxy.pools import Pools
+from llmctl.proxy.replicas import Replicas
 from llmctl.proxy.routing import Served, Table
 from llmctl.proxy.tasks import log, spawn
 from llmctl.proxy.turns import Action, Admit, Cut, Refuse, StartSwitch, Turns
@@ -28,10 +30,6 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_S = 5.0
 LOOK_WHILE_LOADING_S = 0.25
-CUT = Trouble(
-    503, "cut_by_switch", "Another model was waited for too long, and had to start.",
-    retry_after_s=5,
-)  # fmt: skip
 
 
 class Switchboard:
@@ -50,10 +48,11 @@ class Switchboard:
         self.problems: tuple[str, ...] = ()
         self.loading: dict[str, Loading] = {}
         self.queues: dict[str, Turns] = {}
-        self._pools: dict[str, Pool] = {}
+        self.pools = Pools()
         self._failures = Failures()
         self._hangs = Hangs()
         self._wake = asyncio.Event()
+        self.replicas = Replicas(self, keeper, requests, now, told)
 
     # Looking at the box
 
@@ -74,19 +73,20 @@ class Switchboard:
     def reload(self) -> None:
         """Somebody says that the configuration has changed: what failed may do now."""
         self._failures.clear()
+        self.replicas.reset()
         self._wake.set()
 
     async def look(self) -> None:
         """One look; what it cannot see stays as it was, and what it saw before a switch of ours
         began or ended is not believed."""
-        switches = self._switches
+        switches = self._switches, self.replicas.changes
         try:
             seen = await asyncio.to_thread(self._keeper.look)
         except LlmctlError as error:
             self._note(error.message, self.problems)
             return
         self._note(None, seen.problems)
-        if switches == self._switches:
+        if switches == (self._switches, self.replicas.changes):
             self._observe(seen)
 
     @property
@@ -114,10 +114,11 @@ class Switchboard:
                 self.act(queue, turns.observed(
                     ready, coming, self._now(), leaving=leaving, stopped=seen.stopped
                 ))  # fmt: skip
-        for served in seen.served:
+        self.replicas.observe(seen.served, seen.replicas)
+        for served in (*seen.served, *seen.replicas):
             if self._hangs.see(served, self._now()) >= self.settings.hang_timeout_s:
-                self._hangs.forget(served.name)
-                self.restart(served, hung(served.name, self.settings.hang_timeout))
+                self._hangs.forget(served.label)
+                self.restart(served, hung(served.label, self.settings.hang_timeout))
         for name in seen.stopping:
             self._part(name)
 
@@ -128,8 +129,7 @@ class Switchboard:
     def _part(self, name: str) -> None:
         """A model is told to stop. Nothing may hold it: llama-server ends only when its streams
         have, and notices a closed one at once, but not that nobody wants more of an open one."""
-        if name in self._pools:
-            self._pools[name].close_idle()
+        self.pools.close_idle(name)
         for request in self._under_way(name):
             request.lost("it was stopped")
 
@@ -137,6 +137,9 @@ class Switchboard:
         """It does not get on: what it works on is lost, what waits for it goes on waiting. Where a
         switch to another model follows from that, it is the end of this one."""
         self._told.restarting(served.name, trouble)
+        if served.number > 1:
+            self.replicas.restart(served, trouble)
+            return
         self._end_all(served.name, trouble)
         if self.turns(self.queue_of(served)).switching in (None, served.name):
             self.doubt(served)
@@ -176,13 +179,8 @@ class Switchboard:
         return found
 
     def pool(self, served: Served) -> Pool:
-        """The connections to a model."""
-        found = self._pools.get(served.name)
-        if found is None or (found.port, found.key) != (served.port, served.key):
-            if found is not None:
-                found.close_idle()
-            found = self._pools[served.name] = Pool(served.name, served.port, served.key)
-        return found
+        """The connections to an instance."""
+        return self.pools.of(served)
 
     # Requests
 
@@ -216,20 +214,25 @@ class Switchboard:
         queue = self.queue_of(served)
         self.act(queue, self.turns(queue).leave(request.ticket, self._now()))
 
-    def done(self, served: Served) -> None:
+    def done(self, served: Served, ticket: int) -> None:
         """A server has no more work for a request of it."""
+        self.replicas.left(served, ticket)
         queue = self.queue_of(served)
         self.act(queue, self.turns(queue).done(served.name, self._now()))
 
     def doubt(self, served: Served) -> None:
         """A model that was ready did not answer: it is not ready until it has been seen again."""
-        self.turns(self.queue_of(served)).doubt(served.name)
+        if served.number > 1:
+            self.replicas.doubt(served)
+        else:
+            self.turns(self.queue_of(served)).doubt(served.name)
         self.wake()
 
     def tick(self) -> None:
         """Time has passed."""
         for queue, turns in list(self.queues.items()):
             self.act(queue, turns.tick(self._now()))
+        self.replicas.tick()
 
     # Doing what the machines say
 
@@ -250,8 +253,8 @@ class Switchboard:
 
     async def _switch(self, queue: str, model: str) -> None:
         turns = self.turns(queue)
-        if turns.ready is not None and turns.ready in self._pools:
-            self._pools[turns.ready].close_idle()
+        if turns.ready is not None:
+            self.pools.close_idle(turns.ready)
         loading, began = self.loading.setdefault(model, Loading(model)), self._now()
         self._told.switching(model)
         try:

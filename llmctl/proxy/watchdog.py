@@ -40,11 +40,12 @@ class Watchdog:
     def pulse(self, now: float) -> None:
         """Once a second."""
         busy = {
-            one.served.name for one in self._requests.values()
+            one.served.label for one in self._requests.values()
             if one.served and not (one.is_waiting or one.is_full or one.endpoint is OTHER)
         }  # fmt: skip
         limit = self._board.settings.stall_timeout_s
-        for name, served in self._board.table.served.items():
+        for served in self._instances:
+            name = served.label
             if name not in busy or served.state is not State.READY:
                 self._stalls.rests(name, now)
             elif (
@@ -53,17 +54,22 @@ class Watchdog:
                 self._looking.add(name)
                 spawn(self._look(served), name=f"look at the slots of {name}")
 
+    @property
+    def _instances(self) -> "list[Served]":
+        return [*self._board.table.served.values(), *self._board.replicas]
+
     async def _look(self, served: "Served") -> None:
         try:
             digest = digest_of(*await told(self._board.pool(served), SLOTS))
         finally:
-            self._looking.discard(served.name)
-        settings, now = self._board.settings, self._board.table.served.get(served.name)
+            self._looking.discard(served.label)
+        settings = self._board.settings
+        now = next((one for one in self._instances if one.label == served.label), None)
         if now is None or now.pid != served.pid:
             return  # it was restarted meanwhile
-        if self._stalls.looked(served.name, digest, limit=settings.stall_timeout_s):
-            self._stalls.forget(served.name)
-            self._board.restart(served, stalled(served.name, settings.stall_timeout))
+        if self._stalls.looked(served.label, digest, limit=settings.stall_timeout_s):
+            self._stalls.forget(served.label)
+            self._board.restart(served, stalled(served.label, settings.stall_timeout))
 
 
 async def told(pool: Pool, path: str, *, within: float = LOOK_TIMEOUT_S) -> tuple[int, bytes]:

@@ -18,7 +18,7 @@ from llmctl.core.gguf_name import shards
 from llmctl.core.profile import Profile, parse_profile
 from llmctl.core.profile_rules import DRAFT_WORDS
 from llmctl.core.unit import read_header
-from llmctl.core.words import DEFAULT_GROUP, NAME, profile_of, unit_name
+from llmctl.core.words import DEFAULT_GROUP, NAME, profile_of, replicated, unit_name
 from llmctl.errors import HostError, ProfileError
 from llmctl.host.base import Entry, Host
 from llmctl.store.binaries import find, flags_of
@@ -190,11 +190,11 @@ class Store(Places):
         self.host.write(path, text.encode(), mode=0o600)
 
     def unit_texts(self) -> Mapping[str, str]:
-        """All installed units of models (`llm-NAME.service`) by name."""
+        """All installed units of models by name: `llm-NAME.service`, `llm-NAME@.service`."""
         return {
             entry.name: self.unit_text(entry.name) or ""
             for entry in self.host.list(self.unit_dir)
-            if profile_of(entry.name) and not entry.is_dir
+            if (profile_of(entry.name) or replicated(entry.name)) and not entry.is_dir
         }
 
     @cached_property

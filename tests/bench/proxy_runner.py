@@ -59,6 +59,14 @@ class FixedKeeper:
         """See Keeper."""
         raise AssertionError(f"nothing hangs: {name}")
 
+    def start_replica(self, name: str, number: int, *, timeout: float) -> int:
+        """See Keeper."""
+        raise AssertionError(f"there is one instance: {name}, {number}, {timeout}")
+
+    def stop_replica(self, name: str, number: int) -> None:
+        """See Keeper."""
+        raise AssertionError(f"there is one instance: {name}, {number}")
+
 
 def fixed() -> Keeper:
     """Made where the program would make its own."""

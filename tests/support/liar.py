@@ -124,6 +124,6 @@ async def proxied(
         server.close()
         for client in list(proxy.clients):
             client.abort()
-        for pool in proxy.board._pools.values():
+        for pool in proxy.board.pools._pools.values():
             pool.close_idle()
         await asyncio.sleep(0)

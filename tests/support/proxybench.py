@@ -14,6 +14,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from support.alone import Alone
+
 from llmctl.core.proxy_settings import ProxySettings
 from llmctl.core.state import State
 from llmctl.errors import SwitchError
@@ -214,7 +216,7 @@ class _Line:
 
 
 @dataclass
-class FakeKeeper:
+class FakeKeeper(Alone):
     """A box as the test says it is; switches succeed unless `why` says why not."""
 
     seen: Seen
@@ -261,8 +263,8 @@ async def bench(
     proxy = Proxy(FakeKeeper(seen), log=log)
     await proxy.board.look()
     pools = {one.name: Models(one.port, one.key) for one in models}
-    pool_of: dict[str, Any] = pools
-    proxy.board._pools.update(pool_of)
+    pool_of: dict[tuple[str, int], Any] = {(name, 1): pool for name, pool in pools.items()}
+    proxy.board.pools._pools.update(pool_of)
     yield Bench(proxy, pools)
     for client in list(proxy.clients):
         client.connection_lost(None)

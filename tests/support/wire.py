@@ -18,6 +18,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Self
 
 import h11
+from support.alone import Alone
 
 from llmctl.core.guard.settings import GuardSettings
 from llmctl.core.proxy_settings import ProxySettings
@@ -191,7 +192,7 @@ def served(
     return Served(name=name, group="gpu", port=port, state=State.READY, pid=1, guard=guard)
 
 
-class StillKeeper:
+class StillKeeper(Alone):
     """A box on which one model is ready, for ever."""
 
     def __init__(

@@ -78,6 +78,7 @@ model: "/srv/models/my model 100% $HOME 'x' \\"y\\".gguf"
 env: {A: "two words", B: "100% $HOME", C: "back\\\\slash", D: "line\\nbreak", E: "é; #"}
 args: ["--reasoning-budget-message", "a \\"b\\" 'c' %n $HOME ${X} ; # é\\n\\\\", ";", "#x"]
 stop_timeout: 6500ms
+replicas: {max: 3}
 """
 
 

@@ -1,5 +1,6 @@
 """From a profile to what is asked of the planner, and from a plan to llama-server's words."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
@@ -96,4 +97,30 @@ def words_of(plan: Plan) -> tuple[str, ...]:
         *("-ctk", settings.type_k, "-ctv", settings.type_v),
         *("-b", str(settings.batch), "-ub", str(settings.ubatch)),
         *("-fa", "on" if settings.flash_attn else "off"),
+    )
+
+
+_SETTLED = ("-c", "-ngl", "--n-cpu-moe", "-ts")
+
+
+def settled(argv: Sequence[str]) -> tuple[str, ...]:
+    """The words of a command line that `placing` could have given, in pairs."""
+    pairs = itertools.pairwise(argv)
+    return tuple(word for flag, value in pairs if flag in _SETTLED for word in (flag, value))
+
+
+def pinned(wanted: Wanted, words: Sequence[str]) -> Wanted:
+    """What is asked for, with everything that these words of `placing` settle: the same once more.
+
+    Experts that they place by name (-ot) cannot be asked for; there the outcome must be compared.
+    """
+    said = dict(zip(words[::2], words[1::2], strict=True))
+    split, layers = said.get("-ts", "").split(","), said.get("-ngl", "")
+    is_split = all(one.isdigit() for one in split)
+    return replace(
+        wanted,
+        ctx=int(said["-c"]) if said.get("-c", "").isdigit() else wanted.ctx,
+        gpu_layers=int(layers) if layers.isdigit() else wanted.gpu_layers,
+        tensor_split=tuple(map(int, split)) if is_split else wanted.tensor_split,
+        n_cpu_moe=wanted.n_cpu_moe if "-ot" in said else int(said.get("--n-cpu-moe", 0)),
     )

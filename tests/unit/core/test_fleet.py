@@ -7,6 +7,7 @@ import pytest
 from llmctl.core.config import Config, Group
 from llmctl.core.fleet import clashes
 from llmctl.core.profile import Profile
+from llmctl.core.profile_parts import Replicas
 
 CONFIG = Config(groups={"gpu": Group(port=12340), "vision": Group(port=12360)})
 
@@ -54,3 +55,29 @@ def test_members_of_a_group_share_its_port() -> None:
 def test_a_profile_does_not_clash_with_itself() -> None:
     mine = sample("a", aliases=("x",), group="none", port=12400)
     assert list(clashes(mine, [mine], CONFIG)) == []
+
+
+def copied(name: str, most: int, **keys: object) -> Profile:
+    return sample(name, replicas=Replicas(max=most), **keys)
+
+
+@pytest.mark.parametrize(
+    ("profile", "others", "text"),
+    [
+        (copied("a", 20), [], "12360, which is group vision's"),
+        (copied("a", 3), [resident("b", 12343)], "12343, which is b's"),
+        (copied("a", 3, group="none", port=12341), [copied("b", 3)], "12343, which is b's"),
+        (copied("a", 3, group="none", port=12338), [], "12340, which is group gpu's"),
+        (copied("a", 3, group="none", port=65533), [], "65536; there is none"),
+        (resident("b", 12343), [copied("a", 3)], "12343 is a's"),
+    ],
+)
+def test_a_replicas_port_is_nobody_elses(
+    profile: Profile, others: list[Profile], text: str
+) -> None:
+    found = [said for _, said in clashes(profile, others, CONFIG)]
+    assert any(text in said for said in found), found
+
+
+def test_members_of_a_group_share_the_ports_of_their_replicas() -> None:
+    assert not list(clashes(copied("a", 3), [copied("b", 4), sample("c")], CONFIG))

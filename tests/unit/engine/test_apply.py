@@ -345,3 +345,54 @@ def test_a_slice_alone_stops_nothing() -> None:
 )
 def test_what_is_left_alone_takes_no_step(kind: Kind) -> None:
     assert steps([Change(A, kind, "x", "y")]) == ()
+
+
+# Replicas
+
+MORE = "llm-a@.service"
+
+
+def replicated() -> World:
+    world = make_world()
+    world.profile("a", "replicas: {max: 2}")
+    world.apply()
+    return world
+
+
+def test_replicas_have_a_unit_of_their_own() -> None:
+    world = make_world()
+    world.profile("a", "replicas: {max: 2}")
+    assert kinds(world) == {A: "create", MORE: "create", B: "create", SLICE: "create"}
+    world.apply()
+    assert set(kinds(world).values()) == {"current"}
+
+
+def test_it_becomes_stale_with_the_models_own() -> None:
+    world = replicated()
+    world.profile("a", "replicas: {max: 3}")
+    assert kinds(world) == {A: "current", MORE: "update", B: "current", SLICE: "current"}
+    world.profile("a", "replicas: {max: 3}\nctx: 8192")
+    assert kinds(world)[A] == kinds(world)[MORE] == "update"
+
+
+def test_it_goes_when_there_are_to_be_none() -> None:
+    world = replicated()
+    world.profile("a")
+    assert kinds(world)[MORE] == "remove"
+    world.apply()
+    assert kinds(world) == {A: "current", B: "current", SLICE: "current"}
+
+
+def test_it_is_left_over_with_the_models_own() -> None:
+    world = replicated()
+    world.host.remove(f"{CONFIG_DIR}/profiles/a.yaml")
+    assert kinds(world)[A] == kinds(world)[MORE] == "orphan"
+    assert kinds(world, prune=True)[A] == kinds(world, prune=True)[MORE] == "remove"
+
+
+def test_an_edited_one_is_respected() -> None:
+    world = replicated()
+    path = f"{UNIT_DIR}/{MORE}"
+    world.host.put(path, world.host.text(path).replace("OOMScoreAdjust=400", "Nice=5"))
+    assert kinds(world)[MORE] == "edited"
+    assert kinds(world, overwrite=True)[MORE] == "update"

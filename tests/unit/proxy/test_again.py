@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from support.wire import MemoryTransport, Wire, answers_in, requests_in, served
 
 from llmctl.core.proxy_settings import ProxySettings
@@ -248,3 +249,18 @@ def test_whoever_goes_is_missed(wire: Wire) -> None:
     assert wire.server().is_aborted
     assert not wire.proxy.relays
     assert not wire.proxy.board.queues["gpu"].busy
+
+
+def test_where_there_are_replicas_each_request_is_placed(wire: Wire, short: list[bytes]) -> None:
+    """The short way would not ask which of the instances is to answer."""
+    client = connected(wire)
+    board = wire.proxy.board
+    several = replace(board.table.served["coder"], most=2, slots=4)
+    board.table = Table.of((several,), {"gpu": "coder"})
+    client.sends(ask())
+    assert short == []
+    assert board.replicas.machines["coder"].busy == {1: 1}
+    wire.server().says(OK)
+    assert client.heard.startswith(b"HTTP/1.1 200 OK")
+    assert board.replicas.machines["coder"].busy == {1: 0}
+    assert not board.queues["gpu"].busy

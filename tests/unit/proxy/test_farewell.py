@@ -8,6 +8,7 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
+from support.alone import Alone
 
 from llmctl.core.proxy_settings import ProxySettings
 from llmctl.proxy.client import Client
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 ASK = b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-class Nothing:
+class Nothing(Alone):
     """A Keeper of a box without models."""
 
     def look(self) -> Seen:

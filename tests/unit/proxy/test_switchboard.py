@@ -9,6 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.alone import Alone
 from support.asking import until
 
 from llmctl.core.proxy_settings import ProxySettings
@@ -35,7 +36,7 @@ class Clock:
         return self.seconds
 
 
-class FakeKeeper:
+class FakeKeeper(Alone):
     """A box with two models in one group, whose switches end when the test says so."""
 
     def __init__(self, **settings: Any) -> None:

@@ -7,10 +7,12 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from support.alone import Alone
 from support.asking import until
 
 from llmctl.core.proxy_settings import ProxySettings
 from llmctl.errors import DisplacedError, HostError, NothingRunsError, TakenDownError
+from llmctl.proxy.dialect import endpoint_of
 from llmctl.proxy.keeper import Progress, Seen
 from llmctl.proxy.routing import Rules, Served, route
 from llmctl.proxy.switchboard import Switchboard
@@ -18,13 +20,14 @@ from llmctl.proxy.switchboard import Switchboard
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from llmctl.proxy.affinity import Keys
     from llmctl.proxy.dialect import Trouble
     from llmctl.proxy.parties import Waiting
 
 A, B = (Served(name=name, group="gpu", port=12340) for name in "ab")
 
 
-class Box:
+class Box(Alone):
     """A Keeper whose box is what the test says."""
 
     def __init__(self) -> None:
@@ -64,6 +67,7 @@ class Request:
         self.ticket = ticket
         self.served: Served | None = served
         self.is_waiting = True
+        self.endpoint = endpoint_of(b"/v1/chat/completions")
         self.events: list[str] = []
         self.heard = asyncio.Event()
 
@@ -74,6 +78,12 @@ class Request:
     def admitted(self) -> None:
         self.is_waiting = False
         self._hears("admitted")
+
+    def seated(self, served: Served) -> None:
+        raise AssertionError(served)
+
+    def conversation(self) -> Keys:
+        return ()
 
     def refuse(self, trouble: Trouble) -> None:
         self._hears(trouble.kind)
@@ -93,6 +103,11 @@ class Deaf:
 
     def restarting(self, model: str, trouble: Trouble) -> None:
         pass
+
+    def instance(
+        self, model: str, number: int, state: str, *, seconds: float = 0.0, why: str | None = None
+    ) -> None:
+        raise AssertionError((model, number, state, seconds, why))
 
 
 class Scene:
@@ -149,7 +164,7 @@ def test_what_waited_when_a_model_was_stopped_by_hand_starts_nothing() -> None:
         under_way = scene.asks(A)
         scene.box.is_now(stopping="a")
         await scene.board.look()
-        scene.board.done(A)
+        scene.board.done(A, 0)
         waiting = scene.asks(B)
         scene.box.is_now()
         await scene.board.look()
@@ -251,7 +266,7 @@ def test_who_waits_for_a_model_that_had_to_make_way_goes_on_waiting() -> None:
         await scene.board.look()
         assert (later.events, first.events) == (["admitted"], [])
         assert scene.asks(A).events == []  # and no refusal for what is no failure
-        scene.board.done(B)
+        scene.board.done(B, 0)
         await first.heard.wait()
         assert (scene.box.switches, first.events) == (["a", "a"], ["admitted"])
 

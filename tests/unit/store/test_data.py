@@ -6,7 +6,13 @@ import pytest
 
 from llmctl.store.data import data_dir, example_profiles, template
 
-TEMPLATES = ("llm.service", "llm.slice", "llmctl-proxy.service", "llmctl-proxy.socket")
+TEMPLATES = (
+    "llm.service",
+    "llm@.service",
+    "llm.slice",
+    "llmctl-proxy.service",
+    "llmctl-proxy.socket",
+)
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
