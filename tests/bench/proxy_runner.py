@@ -22,6 +22,12 @@ KEY = b"bench-key-0123456789"
 """What the clients (load.c) send."""
 
 
+KEYS = Keyring((
+    ApiKey("bench", hashlib.sha256(KEY).digest()),
+    ApiKey("other", hashlib.sha256(b"another-key-0123").digest()),
+))  # fmt: skip
+
+
 class FixedKeeper:
     """One model that is ready for ever. See llmctl.proxy.keeper.Keeper."""
 
@@ -47,9 +53,11 @@ class FixedKeeper:
             guard=GuardSettings(mode="off" if os.environ.get("GUARD") == "off" else "on"),
         )  # fmt: skip
         settings = ProxySettings(listen=(f"127.0.0.1:{port}",))
-        other = ApiKey("other", hashlib.sha256(b"another-key-0123").digest())
-        keys = Keyring((ApiKey("bench", hashlib.sha256(KEY).digest()), other))
-        return Seen((served,), {"gpu": "bench"}, {}, settings, keys=keys)
+        return Seen((served,), {"gpu": "bench"}, {}, settings, keys=KEYS)
+
+    def keys(self) -> Keyring:
+        """See LocalKeeper."""
+        return KEYS
 
     def switch(self, name: str, *, timeout: float, progress: Progress) -> None:
         """See Keeper."""
