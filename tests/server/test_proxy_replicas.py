@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +15,7 @@ from server.proxy_site import ProxySite, proxied
 from support.asking import Reply, ask, get, question, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from usermgr.site import ManagerSite
 
@@ -45,8 +45,24 @@ def most(proxy: ProxySite) -> int:
     return int(told["a"]["max"]) if "a" in told else 0
 
 
-def long(**more: Any) -> bytes:
-    return question("a", "LOOP", stream=True, max_tokens=1500, **more)
+def long() -> bytes:
+    """A third of a second at least: 7000 tokens a second are the most that was ever seen."""
+    return question("a", "LOOP", stream=True, max_tokens=2500)
+
+
+@contextlib.asynccontextmanager
+async def held(proxy: ProxySite, *units: str) -> AsyncIterator[dict[str, int]]:
+    """Servers that take connections and say nothing, until the end of it; their pids."""
+    shown = [asyncio.to_thread(proxy.site.show, unit, "MainPID") for unit in units]
+    pids = dict(zip(units, map(int, await asyncio.gather(*shown)), strict=True))
+    try:
+        for pid in pids.values():
+            os.kill(pid, signal.SIGSTOP)
+        yield pids
+    finally:
+        for pid in pids.values():
+            with contextlib.suppress(ProcessLookupError):  # some are killed meanwhile
+                os.kill(pid, signal.SIGCONT)
 
 
 async def replicas(proxy: ProxySite) -> Any:
@@ -57,9 +73,9 @@ async def all_busy(proxy: ProxySite) -> object:
     return (await replicas(proxy))["in_flight"] == {"1": 1, "2": 1, "3": 1}
 
 
-async def streaming(proxy: ProxySite) -> Counter[int]:
-    told = (await get(proxy.port, "/llmctl/status")).json["requests"]
-    return Counter(one["instance"] for one in told if one["state"] == "streaming")
+async def one_waits(proxy: ProxySite) -> object:
+    """For its turn in the group."""
+    return (await get(proxy.port, "/llmctl/status")).json["queues"]["gpu"]["waiting"] == ["b"]
 
 
 async def all_up(proxy: ProxySite) -> None:
@@ -69,17 +85,26 @@ async def all_up(proxy: ProxySite) -> None:
         assert all(one.is_whole for one in await asyncio.gather(*asked))
 
 
-async def three_streams(proxy: ProxySite) -> list[asyncio.Task[Reply]]:
-    """One on each instance; each is seen to stream."""
+@contextlib.asynccontextmanager
+async def three_streams(proxy: ProxySite) -> AsyncIterator[tuple[list[Stream], dict[str, int]]]:
+    """One on each instance; they flow from the end of it on. And the servers' pids."""
     await all_up(proxy)
-    tasks = [asyncio.create_task(ask(proxy.port, long(), seconds=110)) for _ in range(3)]
-    await until(lambda: all_busy(proxy))
+    async with held(proxy, *UNITS) as pids:
+        streams = [Stream(proxy) for _ in UNITS]
+        await until(lambda: all_busy(proxy))
+        yield streams, pids
 
-    async def flow() -> bool:
-        return await streaming(proxy) == Counter({1: 1, 2: 1, 3: 1})
 
-    await until(flow)
-    return tasks
+class Stream:
+    """A long answer, and whether it has begun."""
+
+    def __init__(self, proxy: ProxySite) -> None:
+        self.flows = asyncio.Event()
+        self.task = asyncio.create_task(ask(proxy.port, long(), seconds=110, flows=self.flows))
+
+
+async def replies(streams: list[Stream]) -> list[Reply]:
+    return await asyncio.gather(*(one.task for one in streams))
 
 
 def test_sixteen_clients_get_three_instances(proxy: ProxySite) -> None:
@@ -114,16 +139,18 @@ def test_sixteen_clients_get_three_instances(proxy: ProxySite) -> None:
 
 def test_a_replica_that_dies_takes_one_stream_with_it(proxy: ProxySite) -> None:
     async def kill_one() -> list[Reply]:
-        tasks = await three_streams(proxy)
-        pid = int(await asyncio.to_thread(proxy.site.show, "llm-a@2.service", "MainPID"))
-        os.kill(pid, signal.SIGKILL)
-        return await asyncio.gather(*tasks)
+        async with three_streams(proxy) as (streams, pids):
+            os.kill(pids["llm-a@2.service"], signal.SIGCONT)
+            began = [asyncio.create_task(one.flows.wait()) for one in streams]
+            await asyncio.wait(began, return_when=asyncio.FIRST_COMPLETED)
+            os.kill(pids["llm-a@2.service"], signal.SIGKILL)
+        return await replies(streams)
 
-    replies = {one.served_by: one for one in asyncio.run(kill_one())}
-    assert replies["a@2"].error == "llmctl_upstream_died"
-    assert replies["a@2"].events[-1] != "[DONE]"
-    assert replies["a"].is_whole
-    assert replies["a@3"].is_whole
+    ended = {one.served_by: one for one in asyncio.run(kill_one())}
+    assert ended["a@2"].error == "llmctl_upstream_died"
+    assert ended["a@2"].events[-1] != "[DONE]"
+    assert ended["a"].is_whole
+    assert ended["a@3"].is_whole
     eventually(proxy.is_idle)
     assert asyncio.run(ask(proxy.port, question("a", max_tokens=8))).is_whole
 
@@ -136,14 +163,14 @@ def test_one_that_is_gone_before_its_first_byte_is_replaced(proxy: ProxySite) ->
 
     async def kill_and_ask() -> tuple[Reply, Reply]:
         await all_up(proxy)
-        stream = asyncio.create_task(ask(proxy.port, long(), seconds=110))
-        await until(lambda: is_at("1"))
-        pid = int(await asyncio.to_thread(proxy.site.show, "llm-a@2.service", "MainPID"))
-        os.kill(pid, signal.SIGSTOP)  # it takes connections, and says nothing
-        waits = asyncio.create_task(ask(proxy.port, question("a", max_tokens=4)))
-        await until(lambda: is_at("2"))
-        os.kill(pid, signal.SIGKILL)
-        return await waits, await stream
+        async with held(proxy, "llm-a.service", "llm-a@2.service") as pids:
+            stream = asyncio.create_task(ask(proxy.port, long(), seconds=110))
+            await until(lambda: is_at("1"))
+            waits = asyncio.create_task(ask(proxy.port, question("a", max_tokens=4)))
+            await until(lambda: is_at("2"))
+            os.kill(pids["llm-a@2.service"], signal.SIGKILL)
+            waited = await waits
+        return waited, await stream
 
     waited, streamed = asyncio.run(kill_and_ask())
     assert waited.is_whole
@@ -154,9 +181,10 @@ def test_one_that_is_gone_before_its_first_byte_is_replaced(proxy: ProxySite) ->
 
 def test_a_switch_waits_for_the_replicas_and_for_their_end(proxy: ProxySite) -> None:
     async def switch() -> tuple[list[Reply], Reply]:
-        tasks = await three_streams(proxy)
-        other = await ask(proxy.port, question("b", max_tokens=4))
-        return await asyncio.gather(*tasks), other
+        async with three_streams(proxy) as (streams, _):
+            other = asyncio.create_task(ask(proxy.port, question("b", max_tokens=4)))
+            await until(lambda: one_waits(proxy))
+        return await replies(streams), await other
 
     streams, other = asyncio.run(switch())
     assert all(one.is_whole for one in streams), streams
@@ -170,16 +198,18 @@ def test_a_switch_waits_for_the_replicas_and_for_their_end(proxy: ProxySite) -> 
 
 def test_a_restarted_proxy_finds_its_replicas(proxy: ProxySite) -> None:
     async def fill() -> None:
-        tasks = await three_streams(proxy)
-        proxy.kill()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        async with three_streams(proxy) as (streams, _):
+            proxy.kill()
+            await asyncio.gather(*(one.task for one in streams), return_exceptions=True)
 
     asyncio.run(fill())
     pids = {unit: proxy.site.show(unit, "MainPID") for unit in UNITS}
     proxy.again()
 
     async def and_again() -> list[Reply]:
-        return await asyncio.gather(*await three_streams(proxy))
+        async with three_streams(proxy) as (streams, _):
+            pass
+        return await replies(streams)
 
     assert all(one.is_whole for one in asyncio.run(and_again()))
     assert proxy.site.active_units() == UNITS

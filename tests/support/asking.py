@@ -105,14 +105,27 @@ def question(
 
 
 async def ask(
-    port: int, request: bytes, *, seconds: float = 60.0, host: str = "127.0.0.1"
+    port: int,
+    request: bytes,
+    *,
+    seconds: float = 60.0,
+    host: str = "127.0.0.1",
+    flows: asyncio.Event | None = None,
 ) -> Reply:
-    """Send a request, and read all that comes."""
+    """Send a request, and read all that comes. flows: set once an event has come."""
     reader, writer = await asyncio.open_connection(host, port)
+    raw = b""
     try:
         writer.write(request)
         async with asyncio.timeout(seconds):
-            return parsed(await reader.read())
+            while flows is not None and b"\ndata: " not in raw:
+                piece = await reader.read(4096)
+                if not piece:
+                    return parsed(raw)
+                raw += piece
+            if flows is not None:
+                flows.set()
+            return parsed(raw + await reader.read())
     finally:
         writer.close()
 
