@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import socket
 import subprocess
 import sys
@@ -14,17 +15,24 @@ from support.asking import get
 from usermgr.site import free_port, to_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from usermgr.site import ManagerSite
 
 
-class ProxySite:
-    """A proxy and its site."""
+TWO = {"a": "llama-script.gguf", "b": "qwen3-script.gguf"}
 
-    def __init__(self, site: ManagerSite, **settings: Any) -> None:
+
+class ProxySite:
+    """A proxy and its site. models: profiles that are there when it starts, and their files."""
+
+    def __init__(
+        self, site: ManagerSite, models: Mapping[str, str] | None = None, **settings: Any
+    ) -> None:
         self.site, self.port = site, free_port()
         self.configure(**settings)
+        for name, model in (models or {}).items():
+            self.profile(name, model)
         self.process = self._start()
 
     def configure(self, **settings: Any) -> None:
@@ -35,6 +43,10 @@ class ProxySite:
     def profile(self, name: str, model: str = "llama-script.gguf", **keys: Any) -> None:
         content = {"model": model, "ctx": 4096, "parallel": 4, **keys}
         self.site.put({self.site.profile_path(name): to_yaml(content)})
+
+    def reload(self) -> None:
+        """Look at once, and not only when it is time for it."""
+        self.process.send_signal(signal.SIGHUP)
 
     def _start(self) -> subprocess.Popen[bytes]:
         manager = self.site.manager
@@ -88,10 +100,8 @@ class ProxySite:
 @contextlib.contextmanager
 def proxied(site: ManagerSite, **settings: Any) -> Iterator[ProxySite]:
     """A proxy with two models, a and b, none of them running."""
-    made = ProxySite(site, **settings)
+    made = ProxySite(site, TWO, **settings)
     try:
-        made.profile("a")
-        made.profile("b", "qwen3-script.gguf")
         eventually(lambda: len(asyncio.run(get(made.port, "/v1/models")).json["data"]) == 2)
         yield made
     finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import signal
 import socket
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from kit.waiting import eventually
-from server.proxy_site import ProxySite, proxied
+from server.proxy_site import TWO, ProxySite, proxied
 from support.asking import Reply, ask, question
 from support.prometheus import parse
 
@@ -41,10 +40,8 @@ def write_keys(site: ManagerSite, text: str = KEYS) -> None:
 def with_keys(site: ManagerSite) -> Iterator[ProxySite]:
     """A proxy whose clients need keys."""
     write_keys(site)
-    made = ProxySite(site, api_keys="keys")
+    made = ProxySite(site, TWO, api_keys="keys")
     try:
-        made.profile("a")
-        made.profile("b", "qwen3-script.gguf")
         eventually(lambda: len(models(made, LAPTOP)) == 2, why="both profiles are seen")
         yield made
     finally:
@@ -146,6 +143,7 @@ def test_no_secret_is_anywhere(site: ManagerSite, capfd: pytest.CaptureFixture[s
         for name, key in (("a", LAPTOP), ("b", LAPTOP), ("b", GUEST), ("a", "sk-wrong-0123456789")):
             chat(proxy, name, key)
         Path(site.config_dir, "keys").write_text(KEYS + f"- {{name: {LAPTOP} x, kez: {GUEST}}}\n")
+        proxy.reload()
         eventually(lambda: told(proxy)["problems"], 20, why="the broken file is a problem")
         eventually(lambda: "laptop" in site.llmctl("requests").stdout, why="the log is written")
         text, secrets = said(proxy), [LAPTOP, GUEST, server_key(proxy), "sk-wrong-0123456789"]
@@ -289,6 +287,6 @@ def test_other_machines_are_not_served_without_keys(site: ManagerSite) -> None:
         proxy.again()
         eventually(lambda: status() == 200, why="everybody may")
         proxy.configure(listen=[f"0.0.0.0:{proxy.port}"])
-        proxy.process.send_signal(signal.SIGHUP)
+        proxy.reload()
         eventually(lambda: status() == 403, why="nobody else may")
         assert page(proxy, "/v1/models").status == 200

@@ -35,6 +35,7 @@ def proxy(site: ManagerSite) -> Iterator[ProxySite]:
 def several(proxy: ProxySite, idle_timeout: str = "10m", **keys: Any) -> None:
     replicas = {"max": 3, "idle_timeout": idle_timeout}
     proxy.profile("a", ctx=8192, parallel=1, threads=2, replicas=replicas, **keys)
+    proxy.reload()
     eventually(lambda: most(proxy) == 3, why="the profile is read")
 
 
@@ -45,9 +46,9 @@ def most(proxy: ProxySite) -> int:
     return int(told["a"]["max"]) if "a" in told else 0
 
 
-def long() -> bytes:
-    """A third of a second at least: 7000 tokens a second are the most that was ever seen."""
-    return question("a", "LOOP", stream=True, max_tokens=2500)
+def long(tokens: int = 200) -> bytes:
+    """What is held lasts as long as it is held; else: 7000 a second are the most ever seen."""
+    return question("a", "LOOP", stream=True, max_tokens=tokens)
 
 
 @contextlib.asynccontextmanager
@@ -86,11 +87,13 @@ async def all_up(proxy: ProxySite) -> None:
 
 
 @contextlib.asynccontextmanager
-async def three_streams(proxy: ProxySite) -> AsyncIterator[tuple[list[Stream], dict[str, int]]]:
+async def three_streams(
+    proxy: ProxySite, tokens: int = 200
+) -> AsyncIterator[tuple[list[Stream], dict[str, int]]]:
     """One on each instance; they flow from the end of it on. And the servers' pids."""
     await all_up(proxy)
     async with held(proxy, *UNITS) as pids:
-        streams = [Stream(proxy) for _ in UNITS]
+        streams = [Stream(proxy, tokens) for _ in UNITS]
         await until(lambda: all_busy(proxy))
         yield streams, pids
 
@@ -98,9 +101,10 @@ async def three_streams(proxy: ProxySite) -> AsyncIterator[tuple[list[Stream], d
 class Stream:
     """A long answer, and whether it has begun."""
 
-    def __init__(self, proxy: ProxySite) -> None:
+    def __init__(self, proxy: ProxySite, tokens: int) -> None:
         self.flows = asyncio.Event()
-        self.task = asyncio.create_task(ask(proxy.port, long(), seconds=110, flows=self.flows))
+        asked = ask(proxy.port, long(tokens), seconds=110, flows=self.flows)
+        self.task = asyncio.create_task(asked)
 
 
 async def replies(streams: list[Stream]) -> list[Reply]:
@@ -139,7 +143,7 @@ def test_sixteen_clients_get_three_instances(proxy: ProxySite) -> None:
 
 def test_a_replica_that_dies_takes_one_stream_with_it(proxy: ProxySite) -> None:
     async def kill_one() -> list[Reply]:
-        async with three_streams(proxy) as (streams, pids):
+        async with three_streams(proxy, 2500) as (streams, pids):
             os.kill(pids["llm-a@2.service"], signal.SIGCONT)
             began = [asyncio.create_task(one.flows.wait()) for one in streams]
             await asyncio.wait(began, return_when=asyncio.FIRST_COMPLETED)

@@ -110,6 +110,7 @@ def test_the_context_that_is_told_is_what_one_request_may_use(site: ManagerSite)
     """Four slots share what `-c` says, and none goes beyond what the model was trained for."""
     with proxied(site) as proxy:
         proxy.profile("a", ctx=65536, parallel=2)  # trained for 8192
+        proxy.reload()
         stopped = {"a": ("stopped", 32768), "b": ("stopped", 1024)}
         eventually(lambda: listed(proxy) == stopped, why="the profiles are read")
         assert asyncio.run(ask(proxy.port, question("a", max_tokens=2))).is_whole
