@@ -17,6 +17,7 @@ from llmctl.errors import UsageError
 
 # In the order of `llmctl --help`; each is a function of the module llmctl.cli.<module>.
 COMMANDS = {
+    "init": "init",
     "status": "status",
     "switch": "switch",
     "off": "switch",

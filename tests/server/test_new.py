@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 from kit.test_fake_llama import get
 from server.test_real_switches import GREETING, chat
+from support.asking import ask, question
 from usermgr.scenarios import back_at_work
+from usermgr.site import free_port
 
 if TYPE_CHECKING:
     from usermgr.site import ManagerSite
@@ -50,3 +53,23 @@ def test_a_file_outside_of_models_dir_with_an_odd_name_serves(site: ManagerSite)
     site.llmctl("switch", "odd")
     assert chat(site, "hi") == ("odd", GREETING)
     assert get(site.port, "/props")[1]["model_path"] == str(path)
+
+
+def test_a_box_is_set_up_in_one_command(site: ManagerSite) -> None:
+    """Nothing but a configuration: then profiles, units, the proxy, and an answer through it."""
+    port = free_port()
+    site.configure(proxy={"listen": [f"127.0.0.1:{port}"]})
+    told = json.loads(site.llmctl("init", "--json").stdout)
+    try:
+        names = {one["profile"] for one in told["profiles"]}
+        assert {"llama-script", "qwen3-script"} <= names
+        assert told["left"] == []
+        assert told["config"]["written"] is False
+        assert told["listen"] == [f"http://127.0.0.1:{port}"]
+        reply = asyncio.run(ask(port, question("llama-script", "hi", max_tokens=30)))
+        assert (reply.is_whole, reply.models) == (True, {"llama-script"})
+        again = json.loads(site.llmctl("init", "--json").stdout)
+        assert (again["profiles"], again["units"]) == ([], [])
+        assert len(again["known"]) == len(names)
+    finally:
+        site.llmctl("proxy", "uninstall")
