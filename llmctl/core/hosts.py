@@ -61,7 +61,7 @@ class HostEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Meta(
             title="text",
             description="What you want to remember of it.",
-            examples=["two 3090, in the closet"],
+            examples=["two 3090 in the closet"],
         ),
     ] = ""
 
