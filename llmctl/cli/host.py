@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from llmctl.cli.options import JsonOption
+from llmctl.cli.options import BoxArgument, JsonOption
 from llmctl.cli.output import answer, answer_json, say, table
 from llmctl.core.hosts import HostEntry
 from llmctl.core.tailnet import Peer, peer_named
@@ -14,6 +14,7 @@ from llmctl.engine.peers import peers_of
 from llmctl.errors import HostError, UsageError
 from llmctl.host.local import LocalHost
 from llmctl.store.hosts import HostsFile
+from llmctl.store.known_boxes import KnownBoxes
 
 host = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
@@ -23,16 +24,6 @@ def root() -> None:
     """Boxes: which there are, and how they are reached."""
 
 
-def complete_box(incomplete: str) -> list[str]:
-    """Names of boxes, for the shell's completion."""
-    return [name for name in HostsFile(LocalHost()).boxes if name.startswith(incomplete)]
-
-
-BoxArgument = Annotated[
-    str, typer.Argument(metavar="BOX", autocompletion=complete_box, help="A box of hosts.yaml.")
-]
-
-
 @host.command()
 def add(
     box: Annotated[
@@ -40,7 +31,7 @@ def add(
     ] = None,
     destination: Annotated[
         str | None,
-        typer.Argument(metavar="[DESTINATION]", help="[user@]host[:port], or an alias of ssh's."),
+        typer.Argument(metavar="[DESTINATION]", help="What you would type after `ssh`."),
     ] = None,
     mac: Annotated[str | None, typer.Option(help="Its network card's address, to wake it.")] = None,
     via: Annotated[
@@ -145,6 +136,7 @@ def remove(box: BoxArgument, json: JsonOption = False) -> None:
         known = ", ".join(here.boxes) or "none"
         raise UsageError(f"there is no box {box} in {here.path}.", hint=f"There is {known}.")
     here.remove(box)
+    KnownBoxes(LocalHost()).forget(box)
     if json:
         answer_json({"removed": box})
     else:
