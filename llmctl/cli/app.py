@@ -36,6 +36,7 @@ COMMANDS = {
     "enable": "boot",
     "disable": "boot",
     "proxy": "proxy",
+    "doctor": "doctor",
     "schema": "schema",
 }
 _PYTHON_NAMES = {"list": "list_"}

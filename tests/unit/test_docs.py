@@ -181,7 +181,7 @@ def answers(llmctl: CommandLine) -> Iterator[Any]:
         ["scan"],
         ["list"], ["apply"], ["switch", "coder", "--dry-run"], ["switch", "coder", "--no-wait"],
         ["off"], ["enable", "coder"], ["disable", "coder"], ["show", "nobody"],
-        ["proxy", "status"], ["proxy", "uninstall"],
+        ["proxy", "status"], ["proxy", "uninstall"], ["doctor"],
     ):  # fmt: skip
         yield llmctl(*words, "--json").json
 
