@@ -37,6 +37,7 @@ COMMANDS = {
     "disable": "boot",
     "proxy": "proxy",
     "doctor": "doctor",
+    "host": "host",
     "schema": "schema",
 }
 _PYTHON_NAMES = {"list": "list_"}

@@ -17,6 +17,12 @@ HostOption = Annotated[
     str,
     typer.Option("--host", envvar="LLMCTL_HOST", metavar="BOX", help="The box to talk to."),
 ]
+HostsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--host", envvar="LLMCTL_HOST", metavar="BOX", help="The box to talk to; may be repeated."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
 VerboseOption = Annotated[
     bool, typer.Option("--verbose", "-v", help="Say more: what is run on the box.")
