@@ -36,8 +36,10 @@ COMMANDS = {
     "enable": "boot",
     "disable": "boot",
     "proxy": "proxy",
-    "doctor": "doctor",
     "host": "host",
+    "wake": "power",
+    "sleep": "power",
+    "doctor": "doctor",
     "schema": "schema",
 }
 _PYTHON_NAMES = {"list": "list_"}
