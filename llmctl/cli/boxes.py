@@ -1,7 +1,9 @@
 """From the name of a box to the box."""
 
+import sys
+
 from llmctl.engine.box import Box
-from llmctl.errors import HostError
+from llmctl.host.base import Host
 from llmctl.host.local import LocalHost
 
 LOCAL = "local"
@@ -9,13 +11,30 @@ LOCAL = "local"
 
 def open_box(host: str, *, verbose: bool = False) -> Box:
     """The box of that name. HostError: it is not one that llmctl can reach."""
-    if host != LOCAL:
-        raise HostError(
-            f"there is no box {host}.",
-            hint="This version speaks to this machine only: leave --host out.",
-        )
+    found = box_at(host)
     if not verbose:
-        return Box(LocalHost())
+        return Box(found)
     from llmctl.cli.trace import Traced
 
-    return Box(Traced(LocalHost()))
+    return Box(Traced(found))
+
+
+def box_at(host: str) -> Host:
+    """The machine of that name: this one, or what ssh reaches under it. Nothing is asked yet."""
+    if host == LOCAL:
+        return LocalHost()
+    from llmctl.host.ssh import SSHHost  # paramiko: only for boxes elsewhere
+
+    return SSHHost(host, ask=ask)
+
+
+def ask(question: str) -> str | None:
+    """Ask the person at the terminal for a secret; None: there is none, or no answer."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+    import getpass
+
+    try:
+        return getpass.getpass(question, stream=sys.stderr)
+    except EOFError:
+        return None
