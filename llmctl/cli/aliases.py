@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from llmctl.cli.boxes import LOCAL, open_box
+from llmctl.cli.boxes import LOCAL, open_box, target_of
 from llmctl.cli.options import HostOption, JsonOption, VerboseOption
 from llmctl.cli.output import answer, answer_json, warn
 from llmctl.core.aliases import Shell, Ssh, render, taken, through_llmctl, through_ssh
@@ -13,6 +13,7 @@ from llmctl.core.hosts import HostEntry
 from llmctl.engine.aliases import LLMCTL, look_at, own_program
 from llmctl.errors import HostError
 from llmctl.host.local import LocalHost
+from llmctl.host.ssh_config import resolve
 from llmctl.store.hosts import HostsFile
 from llmctl.store.known_boxes import Known, KnownBoxes
 
@@ -63,15 +64,13 @@ def _plain(destination: str, known: Known, host: str) -> Mapping[str, str]:
     if program is None:
         warn(f"there is no {LLMCTL} on {host}; systemctl has to do, and does not wait for models")
     entry = _entry(host)
-    return through_ssh(
-        known.profiles,
-        Ssh(
-            destination=destination,
-            program=program,
-            mac=entry.mac if entry else None,
-            broadcast=entry.broadcast if entry else None,
-        ),
-    )
+    ssh = Ssh(destination=destination, program=program)
+    if entry is not None:
+        ssh = Ssh(
+            destination=destination, program=program, mac=entry.mac, broadcast=entry.broadcast,
+            via=target_of(entry.via) if entry.via else None,
+        )  # fmt: skip
+    return through_ssh(known.profiles, ssh)
 
 
 def _program_here() -> str:
@@ -111,6 +110,5 @@ def _looked(host: str, *, verbose: bool, address: str | None) -> Known:
 
 
 def _address(host: str) -> str:
-    """What ssh connects to."""
-    entry = _entry(host)
-    return (entry.ssh if entry else host).rpartition("@")[2]
+    """What ssh connects to for a box."""
+    return resolve(target_of(host), LocalHost().environ()).address

@@ -37,7 +37,10 @@ COMMANDS = {
     "disable": "boot",
     "proxy": "proxy",
     "host": "host",
+    "wake": "power",
+    "sleep": "power",
     "aliases": "aliases",
+    "doctor": "doctor",
     "schema": "schema",
 }
 _NAME = "llmctl"

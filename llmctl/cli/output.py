@@ -31,6 +31,9 @@ STYLES = {
     "broken": "bold red",
     "fits": "green",
     "no": "red",
+    "ok": "green",
+    "advice": "yellow",
+    "wrong": "bold red",
     "error": "bold red",
     "no answer": "bold red",
 }

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -58,7 +58,7 @@ def switch(
         except KeyboardInterrupt:
             _interrupted(work)
             raise typer.Exit(INTERRUPTED) from None
-    _show(done, as_json=json)
+    show_switched(done, as_json=json)
     if done.ready_s is not None and work.executor.asked:
         _learn(work, verbose=verbose)
 
@@ -100,15 +100,21 @@ def _interrupted(work: Switch) -> None:
     say("hint: `llmctl status` shows how it ended; `llmctl off` stops it.")
 
 
-def _show(done: Switched, *, as_json: bool) -> None:
+def switched_facts(done: Switched) -> dict[str, Any]:
+    """The JSON shape of `switch`; docs/reference/json.md holds it."""
+    return {
+        "profile": done.profile,
+        "previous": done.previous,
+        "state": done.state.value,
+        "ready_s": done.ready_s and round(done.ready_s, 3),
+        "url": done.url,
+    }
+
+
+def show_switched(done: Switched, *, as_json: bool) -> None:
+    """How a switch ended."""
     if as_json:
-        answer_json({
-            "profile": done.profile,
-            "previous": done.previous,
-            "state": done.state.value,
-            "ready_s": done.ready_s and round(done.ready_s, 3),
-            "url": done.url,
-        })  # fmt: skip
+        answer_json(switched_facts(done))
         return
     before = done.previous if done.previous not in (None, done.profile) else None
     instead = f", instead of {before}" if before else ""

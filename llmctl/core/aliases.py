@@ -36,24 +36,25 @@ class Shell(enum.StrEnum):
 class Ssh(msgspec.Struct, frozen=True, kw_only=True):
     """How plain aliases reach a box. program: llmctl there, as an absolute path, since commands
     over ssh have another PATH; None: it has none, and systemctl has to do. mac, broadcast: to wake
-    it."""
+    it. via: who has to, as ssh takes it; None: the machine where one types."""
 
     destination: str
     program: str | None = None
     mac: str | None = None
     broadcast: str | None = None
+    via: str | None = None
 
 
 def through_llmctl(
     profiles: Sequence[str], *, box: str | None, program: str = "llmctl"
 ) -> Mapping[str, str]:
-    """Alias -> command, for a machine with llmctl. box: None for the machine itself, which cannot
-    be woken."""
+    """Alias -> command, for a machine with llmctl. box: None for the machine itself, which wakes
+    nobody."""
     there = () if box is None else ("--host", box)
     words = {f"{PREFIX}{name}": (program, "switch", name, *there) for name in _free(profiles)}
     words |= {f"{PREFIX}{verb}": (program, verb, *there) for verb in ("off", "status", "logs")}
-    if box is not None:
-        words |= {f"{PREFIX}{verb}": (program, verb, box) for verb in ("sleep", "wake")}
+    power = (("sleep",),) if box is None else (("sleep", box), ("wake", box))
+    words |= {f"{PREFIX}{one[0]}": (program, *one) for one in power}
     return {alias: shlex.join(one) for alias, one in words.items()}
 
 
@@ -68,7 +69,8 @@ def through_ssh(profiles: Sequence[str], ssh: Ssh) -> Mapping[str, str]:
             mac="".join(one for one in ssh.mac if one not in ":-"),
             to=ssh.broadcast or "255.255.255.255",
         )
-        made[f"{PREFIX}wake"] = shlex.join(("perl", "-e", packet))
+        wake = ("perl", "-e", packet)
+        made[f"{PREFIX}wake"] = shlex.join(("ssh", ssh.via, shlex.join(wake)) if ssh.via else wake)
     return made
 
 
@@ -79,10 +81,8 @@ def _remote(profiles: Sequence[str], ssh: Ssh) -> Iterator[tuple[str, str]]:
         return
     for name in _free(profiles):
         yield f"{PREFIX}{name}", shlex.join((ssh.program, "switch", name))
-    for verb in ("off", "status", "logs"):
+    for verb in ("off", "status", "logs", "sleep"):
         yield f"{PREFIX}{verb}", shlex.join((ssh.program, verb))
-    off, suspend = (ssh.program, "off", "--all"), _SUSPEND
-    yield f"{PREFIX}sleep", f"{shlex.join(off)} && {shlex.join(suspend)}"
 
 
 def _by_systemctl(profiles: Sequence[str]) -> Iterator[tuple[str, str]]:

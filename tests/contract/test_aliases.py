@@ -29,6 +29,13 @@ printf 'asked:'; printf ' <%s>' "$@"; echo; fi
 """
 
 
+SSH = """
+if [ "$1" = -G ]; then exec {real} "$@"; fi
+[ "$1 $2" = "-t llm@big" ] || exit 255
+shift 2; exec sh -c "$*"
+"""
+
+
 @pytest.fixture(params=SHELLS)
 def shell(request: pytest.FixtureRequest) -> str:
     if shutil.which(request.param) is None:
@@ -46,7 +53,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
     made.profile("coder")
     made.profile("qwen3.6-35b_a3b")
     made.program("llmctl", RECORDER)
-    made.program("ssh", '[ "$1 $2" = "-t llm@big" ] || exit 255\nshift 2; exec sh -c "$*"')
+    made.program("ssh", SSH.format(real=shutil.which("ssh")))
     return made
 
 

@@ -190,7 +190,7 @@ def answers(llmctl: CommandLine) -> Iterator[Any]:
         ["scan"],
         ["list"], ["apply"], ["switch", "coder", "--dry-run"], ["switch", "coder", "--no-wait"],
         ["off"], ["enable", "coder"], ["disable", "coder"], ["show", "nobody"],
-        ["proxy", "status"], ["proxy", "uninstall"],
+        ["proxy", "status"], ["proxy", "uninstall"], ["doctor"],
         ["status", "--host", "local", "--host", "127.0.0.1:1"],
         ["host", "add", "big"], ["host", "list"], ["host", "remove", "big"],
     ):  # fmt: skip

@@ -18,7 +18,14 @@ SEEN = Known(("mistral",), "/home/ana/.local/bin/llmctl", "http://100.64.0.9:123
 
 def test_json_has_commands_and_the_url(llmctl: CommandLine) -> None:
     said = llmctl("aliases", "--json").json
-    assert list(said["aliases"]) == ["llcoder", "llgemma4", "lloff", "llstatus", "lllogs"]
+    assert list(said["aliases"]) == [
+        "llcoder",
+        "llgemma4",
+        "lloff",
+        "llstatus",
+        "lllogs",
+        "llsleep",
+    ]
     assert said["aliases"]["llcoder"].endswith("llmctl switch coder")
     assert said["url"] == "http://127.0.0.1:1234/v1"
 
@@ -45,6 +52,10 @@ def test_a_box_is_woken_as_hosts_yaml_says(llmctl: CommandLine) -> None:
     KnownBoxes(LocalHost()).keep("big", SEEN)
     said = llmctl("aliases", "--host", "big", "--ssh", "llm@big", "--cached", "--json").json
     assert "001122334455" in said["aliases"]["llwake"]
+    llmctl("host", "add", "raspi", "pi@10.0.0.2")
+    llmctl("host", "add", "big", "--via", "raspi")
+    via = llmctl("aliases", "--host", "big", "--ssh", "llm@big", "--cached", "--json").json
+    assert via["aliases"]["llwake"].startswith("ssh pi@10.0.0.2 ")
     assert said["aliases"]["llmistral"] == (
         "ssh -t llm@big '/home/ana/.local/bin/llmctl switch mistral'"
     )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from llmctl.engine.box import Box
 
-DEAD = "127.0.0.1:1"  # nobody listens on tcpmux
+DEAD = "ssh://127.0.0.1:1"  # nobody listens on tcpmux
 
 
 def test_this_machine_is_meant_where_none_is_named() -> None:

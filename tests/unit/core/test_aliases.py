@@ -40,6 +40,7 @@ def test_this_machine_is_not_woken_by_itself() -> None:
         ("lloff", "'/opt/my tools/llmctl' off"),
         ("llstatus", "'/opt/my tools/llmctl' status"),
         ("lllogs", "'/opt/my tools/llmctl' logs"),
+        ("llsleep", "'/opt/my tools/llmctl' sleep"),
     ]
 
 
@@ -59,7 +60,7 @@ def test_plain_aliases_name_llmctl_by_its_path() -> None:
         "lloff": [program, "off"],
         "llstatus": [program, "status"],
         "lllogs": [program, "logs"],
-        "llsleep": [program, "off", "--all", "&&", "systemctl", "suspend"],
+        "llsleep": [program, "sleep"],
     }
 
 
@@ -87,6 +88,12 @@ def test_a_box_with_a_mac_can_be_woken() -> None:
     assert (perl, e) == ("perl", "-e")
     assert 'pack("H*", "A8a159001234") x 16' in packet
     assert 'inet_aton("10.0.0.255")' in packet
+
+
+def test_a_box_elsewhere_is_woken_by_a_machine_on_its_lan() -> None:
+    ssh = Ssh(destination="big", mac="001122334455", via="pi@raspi")
+    alone = through_ssh((), Ssh(destination="big", mac="001122334455"))["llwake"]
+    assert shlex.split(through_ssh((), ssh)["llwake"]) == ["ssh", "pi@raspi", alone]
 
 
 def test_a_profile_named_as_a_verb_has_no_alias() -> None:
