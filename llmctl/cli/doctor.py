@@ -24,7 +24,12 @@ def doctor(
     box = open_box(host, verbose=verbose)
     ours = None if host == LOCAL else datetime.now(UTC).timestamp()
     found = examine(box, ours=ours)
-    if json:
+    tell(found, as_json=json)
+
+
+def tell(found: Diagnosis, *, as_json: bool) -> None:
+    """Print it; end with status 1 when something is wrong."""
+    if as_json:
         answer_json(facts(found))
     else:
         _show(found)

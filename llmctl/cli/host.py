@@ -1,12 +1,14 @@
-"""llmctl host add, llmctl host list, llmctl host remove"""
+"""llmctl host add, llmctl host list, llmctl host check, llmctl host remove"""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
-from llmctl.cli.options import BoxArgument, JsonOption
+from llmctl.cli.boxes import LOCAL, open_box
+from llmctl.cli.options import BoxArgument, JsonOption, VerboseOption
 from llmctl.cli.output import answer, answer_json, say, table
 from llmctl.core.hosts import HostEntry
 from llmctl.core.tailnet import Peer, peer_named
@@ -126,6 +128,22 @@ def list_(json: JsonOption = False) -> None:
 def _facts(name: str, entry: HostEntry) -> dict[str, Any]:
     """The JSON shape of a box; docs/reference/json.md holds it."""
     return {"name": name, **msgspec.to_builtins(entry)}
+
+
+@host.command()
+def check(box: BoxArgument, json: JsonOption = False, verbose: VerboseOption = False) -> None:
+    """What it takes to drive a box from here: each finding with what mends it.
+
+    Exits with 1 when something is wrong, and with 5 when nobody can log in.
+    """
+    if box == LOCAL:
+        raise UsageError("this machine needs no ssh.", hint="llmctl doctor")
+    from llmctl.cli.doctor import tell
+    from llmctl.engine.host_check import check as look
+
+    entry = HostsFile(LocalHost()).boxes.get(box)
+    ours = datetime.now(UTC).timestamp()
+    tell(look(open_box(box, verbose=verbose), name=box, entry=entry, ours=ours), as_json=json)
 
 
 @host.command()
