@@ -1,6 +1,7 @@
 """What it takes to drive a box from elsewhere, and to wake it: facts of a login that runs no login
 shell, where much is missing that a person at the box has."""
 
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -17,8 +18,11 @@ from llmctl.engine.sleep import Card, network_cards
 from llmctl.errors import HostError
 
 _TIMEOUT_S = 10.0
+_SUDO = re.compile(r"(?:[^:]*: )?(sudo .*)")
+"""A remedy that is one command for root, or a hint that ends with one."""
 _DISCARD = 9
 """A port on which hardly anybody listens; a refusal is as good an answer."""
+_KEPT = "/var/log/journal"
 _DEAF = ("insufficient permissions", "No journal files were found")
 """journalctl's words (systemd, src/shared/logs-show.c, journal_access_check_and_warn)."""
 _OF_DOCTOR = (MANAGER, "linger", CONFIG, "path", "binaries", "disk", "clock")
@@ -99,11 +103,12 @@ def logs(patient: Patient) -> Iterator[Finding]:
         return
     argv = ("journalctl", "--user-unit=llm-*", "--lines=1", "--no-pager")
     said = patient.box.host.run(argv, timeout=_TIMEOUT_S).stderr
-    if any(words in said for words in _DEAF):
+    # Each user has a journal of his own there, as soon as there is something to write into it.
+    if any(words in said for words in _DEAF) and not patient.box.host.list(_KEPT):
         yield Finding(
             f"{patient.user} cannot read what models write",
             "`llmctl logs` is empty, and a switch that fails cannot say why.",
-            "sudo mkdir -p /var/log/journal && sudo systemctl restart systemd-journald",
+            "sudo mkdir -p /var/log/journal && sudo journalctl --flush",
         )
 
 
@@ -149,10 +154,12 @@ def _named(cards: Sequence[Card]) -> str:
 
 def _typed_here(checked: Checked, target: str) -> Checked:
     """What is one command for the box's root, as it is typed on this machine."""
-    mended = tuple(
-        msgspec.structs.replace(one, do=shlex.join(("ssh", "-t", target, one.do)))
-        if one.do.startswith("sudo ")
-        else one
-        for one in checked.findings
-    )
+    mended = tuple(_by_ssh(one, target) for one in checked.findings)
     return msgspec.structs.replace(checked, findings=mended)
+
+
+def _by_ssh(finding: Finding, target: str) -> Finding:
+    command = _SUDO.fullmatch(finding.do)
+    if command is None:
+        return finding
+    return msgspec.structs.replace(finding, do=shlex.join(("ssh", "-t", target, command[1])))

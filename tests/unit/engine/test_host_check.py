@@ -83,6 +83,13 @@ def test_what_root_has_to_do_is_told_as_it_is_typed_here() -> None:
     assert only(patient, "linger", HostEntry(ssh="root@x", mac=MAC)).do.startswith("ssh -t root@x ")
 
 
+def test_a_hint_that_ends_with_a_command_is_that_command() -> None:
+    patient = sound()
+    patient.refuses["show-environment"] = "Failed to connect to bus: No medium found\n"
+    told = {one.check.name: one.findings for one in checked(patient).checked if one.findings}
+    assert told["manager"][0].do == "ssh -t llm@big 'sudo loginctl enable-linger ana'"
+
+
 def test_a_box_that_is_not_in_the_file_is_what_ssh_takes() -> None:
     patient = sound()
     patient.host.remove("/var/lib/systemd/linger/ana")
@@ -140,8 +147,16 @@ def test_a_journal_that_cannot_be_read(said: str) -> None:
     patient = sound()
     patient.host.install("/usr/bin/journalctl", lambda _: Output(stderr=said, status=1))
     assert only(patient, "logs").what == "ana cannot read what models write"
+    patient.host.put("/var/log/journal/3b6623/system.journal", "")
+    assert checked(patient).is_sound  # hers comes with the first line
+
+
+def test_logs_in_files_need_no_journal() -> None:
+    patient = sound()
+    patient.host.install("/usr/bin/journalctl", lambda _: Output(status=1))
     patient.host.put(f"{CONFIG_DIR}/config.yaml", "logs: file\n")
-    assert not next(one for one in checked(patient).checked if one.check.name == "logs").findings
+    assert ("journalctl",) not in [call[:1] for call in patient.host.calls]
+    assert checked(patient).is_sound
 
 
 def test_a_box_without_llmctl_can_do_all_but_the_proxy() -> None:
