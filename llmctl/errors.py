@@ -53,6 +53,10 @@ class HostError(LlmctlError):
     exit_status = 5
 
 
+class UnreachableError(HostError):
+    """Nobody answers there: the box is off, asleep, on its way up, or out of reach."""
+
+
 class NoAnswerError(HostError):
     """A command was sent and its outcome is not known: it must not be sent again."""
 

@@ -175,10 +175,13 @@ class Systemd:
         """Do not start units at boot."""
         self._call(*_SYSTEMCTL, "--quiet", "disable", "--", *units)
 
+    def environment(self) -> Mapping[str, str]:
+        """What units see of it: the environment of the user manager."""
+        return dict(_pairs(self._call(*_SYSTEMCTL, "show-environment").stdout))
+
     def search_path(self) -> tuple[str, ...]:
         """The directories in which units find programs: PATH of the user manager."""
-        told = self._call(*_SYSTEMCTL, "show-environment").stdout
-        return tuple(dict(_pairs(told)).get("PATH", "").split(":"))
+        return tuple(self.environment().get("PATH", "").split(":"))
 
     def lingers(self, user: str) -> bool:
         """The user manager runs without a login: loginctl's mark, which needs no bus to read."""

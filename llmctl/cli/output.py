@@ -31,7 +31,11 @@ STYLES = {
     "broken": "bold red",
     "fits": "green",
     "no": "red",
+    "ok": "green",
+    "advice": "yellow",
+    "wrong": "bold red",
     "error": "bold red",
+    "no answer": "bold red",
 }
 
 
@@ -123,12 +127,17 @@ def guarded() -> Iterator[None]:
 def complain(error: LlmctlError, *, as_json: bool) -> None:
     """An error and what to do about it; as JSON on stdout where the answer would have been."""
     if as_json:
-        answer_json({"error": _error_facts(error)})
-        return
+        answer_json({"error": error_facts(error)})
+    else:
+        complain_of(error)
+
+
+def complain_of(error: LlmctlError, *, where: str = "") -> None:
+    """An error and what to do about it, on stderr. where: stands before the message."""
     if isinstance(error, SwitchError):
         for line in telling(error.evidence):
             say(f"  | {line[:200]}", style="dim")
-    say(f"error: {error.message}", style="bold red")
+    say(f"error: {where}{error.message}", style="bold red")
     if error.hint:
         say(f"hint: {error.hint}")
 
@@ -140,7 +149,8 @@ def telling(lines: Sequence[str]) -> list[str]:
     return last[first:]
 
 
-def _error_facts(error: LlmctlError) -> dict[str, Any]:
+def error_facts(error: LlmctlError) -> dict[str, Any]:
+    """The JSON shape of an error."""
     facts: dict[str, Any] = {"message": error.message, "hint": error.hint}
     facts["status"] = error.exit_status
     if isinstance(error, SwitchError):

@@ -10,6 +10,8 @@ from llmctl.engine.proxy_view import ProxyView, proxy_view
 from llmctl.engine.proxy_view import facts as proxy_facts
 from llmctl.engine.status import Asked, Instance, Overview, overview
 
+HEADER = ("MODEL", "GROUP", "STATE", "PORT", "PID", "MEMORY", "UPTIME", "TOK/S")
+
 
 def show_overview(box: Box, *, as_json: bool, asked: Asked | None = None) -> None:
     """The state of a box, as a table or as JSON. asked: see engine.status.overview."""
@@ -17,30 +19,49 @@ def show_overview(box: Box, *, as_json: bool, asked: Asked | None = None) -> Non
     if as_json:
         answer_json(facts(seen, proxy=proxy))
         return
-    header = ("MODEL", "GROUP", "STATE", "PORT", "PID", "MEMORY", "UPTIME", "TOK/S")
+    table(HEADER, rows_of(seen))
+    said, warned = proxy_lines(proxy, known=seen.problems)
+    for line in notes_of(seen):
+        answer(line)
+    for line in warnings_of(seen):
+        warn(line)
+    for line in said:
+        answer(line)
+    for line in warned:
+        warn(line)
+
+
+def rows_of(seen: Overview) -> list[tuple[str, ...]]:
+    """The table: a row for each model that is not plainly stopped, and for each idle group."""
     idle = [one.name for one in seen.groups if not any(i.group == one.name for i in seen.instances)]
     rows = [_row(one) for one in seen.instances]
-    table(header, rows + [("-", name, State.STOPPED.value, *"-----") for name in idle])
-    for one in seen.instances:
-        for note in (*one.notes, *(one.draft.told if one.draft else ())):
-            answer(f"{one.name}: {note}")
-    for fault in (fault for group in seen.groups for fault in group.faults):
-        warn(fault)
-    for problem in seen.problems:
-        warn(problem)
-    if proxy is not None:
-        _tell_of(proxy, known=seen.problems)
+    return rows + [("-", name, State.STOPPED.value, *"-----") for name in idle]
 
 
-def _tell_of(proxy: ProxyView, *, known: Sequence[str]) -> None:
+def notes_of(seen: Overview) -> list[str]:
+    """What stands below the table."""
+    return [
+        f"{one.name}: {note}"
+        for one in seen.instances
+        for note in (*one.notes, *(one.draft.told if one.draft else ()))
+    ]
+
+
+def warnings_of(seen: Overview) -> list[str]:
+    """What is wrong with the box."""
+    return [*(fault for group in seen.groups for fault in group.faults), *seen.problems]
+
+
+def proxy_lines(proxy: ProxyView | None, *, known: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What is told of the proxy, and what is warned of. known: problems that are told anyway."""
+    if proxy is None:
+        return [], []
     if proxy.state is not State.READY:
-        warn(f"the proxy does not answer on {proxy.url} ({proxy.state.value}): llmctl proxy status")
-        return
+        state = proxy.state.value
+        return [], [f"the proxy does not answer on {proxy.url} ({state}): llmctl proxy status"]
     to = f", switching to {', '.join(proxy.switching)}" if proxy.switching else ""
-    answer(f"proxy: {proxy.url}, {proxy.in_flight} in flight, {proxy.waiting} waiting{to}")
-    for problem in proxy.problems:
-        if problem not in known:
-            warn(f"proxy: {problem}")
+    line = f"proxy: {proxy.url}, {proxy.in_flight} in flight, {proxy.waiting} waiting{to}"
+    return [line], [f"proxy: {one}" for one in proxy.problems if one not in known]
 
 
 def _row(one: Instance) -> tuple[str, ...]:

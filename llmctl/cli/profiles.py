@@ -6,8 +6,9 @@ from typing import Any
 import msgspec
 
 from llmctl.cli.boxes import LOCAL, open_box
-from llmctl.cli.options import HostOption, JsonOption, NameArgument, VerboseOption
+from llmctl.cli.options import HostOption, HostsOption, JsonOption, NameArgument, VerboseOption
 from llmctl.cli.output import answer, answer_json, gib, table, warn
+from llmctl.cli.several import names_of
 from llmctl.core.drafts import Chosen
 from llmctl.core.gguf_name import quant
 from llmctl.core.profile import Profile
@@ -30,22 +31,34 @@ _AUTO = {
 _PLANNED = {"-c": "ctx", "-ngl": "gpu_layers", "--n-cpu-moe": "n_cpu_moe", "-ts": "tensor_split"}
 
 
+HEADER = ("NAME", "MODEL", "QUANT", "SIZE", "CTX", "GROUP", "STATE", "UNIT")
+
+
 def list_(
-    host: HostOption = LOCAL, json: JsonOption = False, verbose: VerboseOption = False
+    host: HostsOption = None, json: JsonOption = False, verbose: VerboseOption = False
 ) -> None:
     """Profiles: model, size, context, state."""
-    box = open_box(host, verbose=verbose)
-    states = {name: state.value for name, state in profile_states(box).items()}
-    kinds = {one.unit: one for one in plan_apply(box, ask=False)}
-    rows = [_facts(box, name, states[name], _change_of(name, kinds)) for name in states]
+    names = names_of(host)
+    if len(names) > 1:
+        from llmctl.cli.lists import show_lists
+
+        show_lists(names, as_json=json, verbose=verbose)
+        return
+    rows = profile_facts(open_box(names[0], verbose=verbose))
     if json:
         answer_json(rows)
         return
-    header = ("NAME", "MODEL", "QUANT", "SIZE", "CTX", "GROUP", "STATE", "UNIT")
-    table(header, [_row(one) for one in rows])
+    table(HEADER, [row_of(one) for one in rows])
     for one in rows:
         for problem in one["problems"]:
             warn(problem)
+
+
+def profile_facts(box: Box) -> list[dict[str, Any]]:
+    """The JSON shape of `list`; docs/reference/json.md holds it."""
+    states = {name: state.value for name, state in profile_states(box).items()}
+    kinds = {one.unit: one for one in plan_apply(box, ask=False)}
+    return [_facts(box, name, states[name], _change_of(name, kinds)) for name in states]
 
 
 def _change_of(name: str, changes: Mapping[str, Change]) -> Change:
@@ -73,7 +86,8 @@ def _facts(box: Box, name: str, state: str, change: Change) -> dict[str, Any]:
     }
 
 
-def _row(one: dict[str, Any]) -> tuple[str, ...]:
+def row_of(one: dict[str, Any]) -> tuple[str, ...]:
+    """A line of the table."""
     model = (one["model"] or "-").rpartition("/")[2]
     size = gib(one["size_bytes"]) if one["size_bytes"] or not one["model"] else "no file"
     return (

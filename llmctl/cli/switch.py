@@ -1,18 +1,22 @@
 """llmctl switch, llmctl off"""
 
 import sys
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 
 from llmctl.cli.boxes import LOCAL, open_box
-from llmctl.cli.options import HostOption, JsonOption, NameArgument, VerboseOption
+from llmctl.cli.options import HostOption, HostsOption, JsonOption, NameArgument, VerboseOption
 from llmctl.cli.output import INTERRUPTED, answer, answer_json, say
 from llmctl.cli.progress import Progress
+from llmctl.cli.several import answer_each, ask_each, complain_of_each, leave, names_of, notes_of
+from llmctl.core.progress import Report
+from llmctl.engine.box import Box
 from llmctl.engine.clock import SystemClock
 from llmctl.engine.execute import STOP_TIMEOUT_S
+from llmctl.engine.off import Stopped, units_of
 from llmctl.engine.off import off as turn_off
-from llmctl.engine.off import units_of
 from llmctl.engine.switch import TIMEOUT_S, Options, Switch, Switched
 from llmctl.engine.switch import dry_run as steps_of
 from llmctl.errors import LlmctlError, UsageError
@@ -54,7 +58,7 @@ def switch(
         except KeyboardInterrupt:
             _interrupted(work)
             raise typer.Exit(INTERRUPTED) from None
-    _show(done, as_json=json)
+    show_switched(done, as_json=json)
     if done.ready_s is not None and work.executor.asked:
         _learn(work, verbose=verbose)
 
@@ -96,15 +100,21 @@ def _interrupted(work: Switch) -> None:
     say("hint: `llmctl status` shows how it ended; `llmctl off` stops it.")
 
 
-def _show(done: Switched, *, as_json: bool) -> None:
+def switched_facts(done: Switched) -> dict[str, Any]:
+    """The JSON shape of `switch`; docs/reference/json.md holds it."""
+    return {
+        "profile": done.profile,
+        "previous": done.previous,
+        "state": done.state.value,
+        "ready_s": done.ready_s and round(done.ready_s, 3),
+        "url": done.url,
+    }
+
+
+def show_switched(done: Switched, *, as_json: bool) -> None:
+    """How a switch ended."""
     if as_json:
-        answer_json({
-            "profile": done.profile,
-            "previous": done.previous,
-            "state": done.state.value,
-            "ready_s": done.ready_s and round(done.ready_s, 3),
-            "url": done.url,
-        })  # fmt: skip
+        answer_json(switched_facts(done))
         return
     before = done.previous if done.previous not in (None, done.profile) else None
     instead = f", instead of {before}" if before else ""
@@ -119,22 +129,52 @@ def off(
         str | None, typer.Option(metavar="GROUP", help="Only this group; otherwise all groups.")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Residents too.")] = False,
-    host: HostOption = LOCAL,
+    host: HostsOption = None,
     json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Stop the running models."""
     if group is not None and everything:
         raise UsageError("--group and --all exclude each other.")
-    box = open_box(host, verbose=verbose)
-    units = units_of(box, group, everything=everything)
+    names = names_of(host)
+    if len(names) > 1:
+        _off_each(names, group, everything=everything, as_json=json, verbose=verbose)
+        return
+    box = open_box(names[0], verbose=verbose)
     with Progress(quiet=json) as progress:
-        stopped = turn_off(
-            box, units, clock=SystemClock(), report=progress.report, timeout=STOP_TIMEOUT_S
-        )
+        stopped = _off(box, group, everything=everything, report=progress.report)
     if json:
-        answer_json({"stopped": list(stopped.profiles)})
-    elif stopped.profiles:
-        answer(f"stopped {', '.join(stopped.profiles)}")
+        answer_json(_off_facts(stopped))
     else:
-        answer("nothing was running")
+        answer(_off_words(stopped))
+
+
+def _off(box: Box, group: str | None, *, everything: bool, report: Report) -> Stopped:
+    units = units_of(box, group, everything=everything)
+    return turn_off(box, units, clock=SystemClock(), report=report, timeout=STOP_TIMEOUT_S)
+
+
+def _off_each(
+    names: Sequence[str], group: str | None, *, everything: bool, as_json: bool, verbose: bool
+) -> None:
+    told = ask_each(
+        names,
+        lambda box: _off(box, group, everything=everything, report=notes_of(box.host.name)),
+        verbose=verbose,
+    )
+    if as_json:
+        answer_each(told, _off_facts)
+    else:
+        for one in told:
+            if one.answer is not None:
+                answer(f"{one.box}: {_off_words(one.answer)}")
+        complain_of_each(told)
+    leave(told)
+
+
+def _off_facts(stopped: Stopped) -> dict[str, list[str]]:
+    return {"stopped": list(stopped.profiles)}
+
+
+def _off_words(stopped: Stopped) -> str:
+    return f"stopped {', '.join(stopped.profiles)}" if stopped.profiles else "nothing was running"

@@ -49,7 +49,7 @@ def _tailnet(box: Box) -> str:
     """The box's address in its tailnet: as tailscale tells it, as an interface has it, or, while
     tailscale is down, as the installed socket has it. It stays the same as long as the machine is
     a member."""
-    found = _told_by_tailscale(box) or tailnet_address(_read(box, "/proc/net/fib_trie"))
+    found = present_tailnet_address(box)
     if found is None:
         before = (one.host for one in listened(box.store.unit_text(SOCKET)))
         found = next(filter(is_tailnet, before), None)
@@ -60,6 +60,11 @@ def _tailnet(box: Box) -> str:
             hint="Type: tailscale up. Or write the address itself; it need not be there yet.",
         )
     return found
+
+
+def present_tailnet_address(box: Box) -> str | None:
+    """The box's address in its tailnet now; None: it has none, or tailscale is down."""
+    return _told_by_tailscale(box) or tailnet_address(_read(box, "/proc/net/fib_trie"))
 
 
 def _told_by_tailscale(box: Box) -> str | None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.fakes import FakeHost, Output
+from support.ssh_home import Operator
 
 from llmctl.errors import HostError, NoAnswerError
 from llmctl.host.local import LocalHost
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from llmctl.host.base import Host
+    from llmctl.host.ssh import SSHHost
 
 ARGS = r'printf "%s\0" "$@"'
 LOUD = "head -c 8388608 /dev/zero | tr '\\0' x >&2; head -c 8388608 /dev/zero | tr '\\0' y"
@@ -114,10 +116,49 @@ def fake(directory: Path) -> Iterator[Subject]:
 FACTORIES = {"local": local, "fake": fake}
 
 
-@pytest.fixture(params=FACTORIES)
+@pytest.fixture(params=[*FACTORIES, pytest.param("ssh", marks=pytest.mark.box)])
 def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]:
+    if request.param == "ssh":
+        with over_ssh(request.getfixturevalue("elsewhere")) as made:
+            yield made
+        return
     with FACTORIES[request.param](tmp_path) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def elsewhere(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SSHHost]:
+    """A real box, over one connection to its sshd."""
+    box = request.getfixturevalue("box")("trixie")
+    with Operator(tmp_path_factory.mktemp("operator") / "home") as operator:
+        operator.meet(box)
+        yield operator.host(box.name)
+
+
+@contextlib.contextmanager
+def over_ssh(host: SSHHost) -> Iterator[Subject]:
+    directory = host.run(["mktemp", "--directory"], timeout=30).stdout.strip()
+    with contextlib.ExitStack() as stack:
+
+        def serve() -> int:
+            lines = host.lines(["python3", "-c", CAPITALS])
+            stack.callback(close, lines)
+            return int(next(lines))
+
+        yield Subject(host, directory, serve)
+    host.run(["rm", "--recursive", "--force", "--", directory], timeout=30)
+
+
+CAPITALS = """\
+import socket
+with socket.create_server(("127.0.0.1", 0)) as listener:
+    print(listener.getsockname()[1], flush=True)
+    connection, _ = listener.accept()
+    with connection:
+        connection.sendall(connection.recv(1000).upper())
+"""
 
 
 # Commands

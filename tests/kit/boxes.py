@@ -44,7 +44,7 @@ class Lab:
             _, errors = self._holder.communicate()
             raise RuntimeError(errors.strip() or "the lab did not start")
         self._env = {"LLMLAB_CG": group, "LLMLAB_BINDS": lines}
-        self._init = only_child(only_child(self._holder.pid))  # lab.sh -> unshare -> first process
+        self.init = only_child(only_child(self._holder.pid))  # lab.sh -> unshare -> first process
         self._numbers = itertools.count(11)
 
     def __enter__(self) -> Self:
@@ -70,7 +70,7 @@ class Lab:
         """Run a command of this machine on the lab's network, e.g. `ssh -F SSH_CONFIG trixie`."""
         words = [os.fspath(word) for word in argv]
         namespaces = ["--mount", "--net", "--pid"]
-        enter = ["nsenter", "--target", str(self._init), *namespaces, "--"]
+        enter = ["nsenter", "--target", str(self.init), *namespaces, "--"]
         place = ["env", f"--chdir={cwd or Path.cwd()}"]
         environment = os.environ | self._env | dict(env or {})
         return execute(

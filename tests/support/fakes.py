@@ -54,6 +54,8 @@ class FakeHost:
         """Path or directory -> why it can be neither read nor written ("Permission denied")."""
         self.full: set[str] = set()
         """Paths and directories where nothing more can be written, though all can be read."""
+        self.sizes: dict[str, int] = {}
+        """Path -> the size that stat tells of a file of which only the beginning is here."""
         self.calls: list[tuple[str, ...]] = []
         self.written: list[str] = []
         self._environ = {"HOME": HOME, "USER": "ana", "LC_ALL": "C.UTF-8", **(environ or {})}
@@ -158,7 +160,8 @@ class FakeHost:
         file = self._files.get(path)
         if file is None:
             return None
-        return Entry(name, len(file.data), file.mtime_ns, is_dir=False, mode=file.mode)
+        size = self.sizes.get(path, len(file.data))
+        return Entry(name, size, file.mtime_ns, is_dir=False, mode=file.mode)
 
     def list(self, path: str) -> tuple[Entry, ...]:
         """See Host."""

@@ -17,6 +17,7 @@ from support import logs, oracle
 
 from llmctl.core.config import Config
 from llmctl.core.guard.settings import GuardSettings
+from llmctl.core.hosts import HostEntry
 from llmctl.core.memory.traits import TRAITS
 from llmctl.core.profile import Profile
 from llmctl.core.proxy_settings import ProxySettings
@@ -70,7 +71,7 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
     if field.default_factory is not msgspec.NODEFAULT:
         value = field.default_factory()
     plain = _without_none(msgspec.to_builtins(value))
-    return "-" if plain in (None, {}, [], ()) else _code(plain)
+    return "-" if plain in (None, {}, [], (), "") else _code(plain)
 
 
 def _without_none(value: Any) -> Any:
@@ -105,6 +106,7 @@ BLOCKS: dict[str, tuple[str, Callable[[], str]]] = {
     "config": ("reference/config.md", lambda: table(Config)),
     "proxy": ("reference/config.md", lambda: table(ProxySettings)),
     "guard": ("reference/config.md", lambda: table(GuardSettings)),
+    "hosts": ("reference/hosts.md", lambda: table(HostEntry)),
     "guesses": ("concepts/memory.md", guesses),
     "errors": ("concepts/memory.md", oracle.table),
     "logs": ("concepts/memory.md", logs.table),

@@ -21,6 +21,7 @@ from llmctl.cli.overview import facts
 from llmctl.core.config import Config, parse_config
 from llmctl.core.document import parse_yaml
 from llmctl.core.guard.settings import GuardSettings
+from llmctl.core.hosts import HostEntry, parse_hosts
 from llmctl.core.profile import Profile, parse_profile
 from llmctl.core.proxy_settings import ProxySettings
 from llmctl.core.state import State
@@ -106,6 +107,14 @@ def test_a_key_of_a_profile_is_in_the_reference(key: str) -> None:
     assert f"`{key}`" in page("profile.md")
 
 
+@pytest.mark.parametrize("key", [field.name for field in keys(HostEntry)])
+def test_a_key_of_a_box_is_in_the_reference(key: str) -> None:
+    row = next(row for row in block("hosts").splitlines() if row.startswith(f"| `{key}` "))
+    (example,) = re.findall(rf"`({key}: .*?)`", row)
+    ssh = "" if key == "ssh" else "ssh: x, "
+    parse_hosts(parse_yaml(f"boxes: {{a: {{{ssh}{example}}}}}", file="docs"), file="docs")
+
+
 @pytest.mark.parametrize("key", [field.name for field in keys(Config)])
 def test_a_key_of_the_configuration_is_in_the_reference(key: str) -> None:
     assert f"`{key}`" in page("config.md")
@@ -181,7 +190,9 @@ def answers(llmctl: CommandLine) -> Iterator[Any]:
         ["scan"],
         ["list"], ["apply"], ["switch", "coder", "--dry-run"], ["switch", "coder", "--no-wait"],
         ["off"], ["enable", "coder"], ["disable", "coder"], ["show", "nobody"],
-        ["proxy", "status"], ["proxy", "uninstall"],
+        ["proxy", "status"], ["proxy", "uninstall"], ["doctor"],
+        ["status", "--host", "local", "--host", "127.0.0.1:1"],
+        ["host", "add", "big"], ["host", "list"], ["host", "remove", "big"],
     ):  # fmt: skip
         yield llmctl(*words, "--json").json
 

@@ -1,0 +1,41 @@
+"""How a box is sent to sleep: what logind and sudo say -> the command, or why there is none."""
+
+from collections.abc import Mapping, Sequence
+
+CAN_ARGV = (
+    "busctl", "call", "org.freedesktop.login1", "/org/freedesktop/login1",
+    "org.freedesktop.login1.Manager", "CanSuspend",
+)  # fmt: skip
+"""org.freedesktop.login1(5): yes, no, challenge (a password would be asked for), or na."""
+SUSPEND_ARGV = ("systemctl", "suspend")
+UNIT = "llmctl-suspend"
+DELAY_S = 1
+"""Between the command and the sleep: the answer must be out by then, since the network goes first.
+"""
+
+
+def parse_can(told: str) -> str:
+    """The word in `s "yes"`; empty for any other answer."""
+    return told.strip().removeprefix('s "').rstrip('"') if told.startswith('s "') else ""
+
+
+def later_argv(argv: Sequence[str]) -> tuple[str, ...]:
+    """The command that has the user manager run `argv` when DELAY_S have passed."""
+    return ("systemd-run", "--user", "--quiet", f"--unit={UNIT}", f"--on-active={DELAY_S}",
+            "--timer-property=AccuracySec=100ms", "--", *argv)  # fmt: skip
+
+
+def sudo_rule(user: str, systemctl: str) -> str:
+    """What to type, as an admin, so that a user may suspend the box without a password."""
+    rule = f"{user} ALL=(root) NOPASSWD: {systemctl} suspend"
+    return f"echo '{rule}' | sudo tee /etc/sudoers.d/llmctl-suspend"
+
+
+def can_be_woken(cards: Mapping[str, str]) -> bool | None:
+    """cards: network cards with what sysfs says of `power/wakeup`; empty where it says nothing.
+
+    None: nobody says. Cards are armed by their driver when Wake-on-LAN is set (device_set_wakeup_
+    enable in the kernel's ethtool functions), so `disabled` on all of them is certain.
+    """
+    told = {one for one in cards.values() if one}
+    return "enabled" in told if told else None

@@ -1,0 +1,170 @@
+"""Where a name leads: what the user's own ssh would do with it.
+
+OpenSSH's client is asked (`ssh -G`), since it alone knows all of its configuration: Include, Match,
+tokens, canonical names. Where there is none, paramiko's parser reads the same file, without
+Include.
+"""
+
+import os
+import pwd
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from llmctl.errors import HostError
+
+CONNECT_TIMEOUT_S = 10.0
+"""For each step to a box where ConnectTimeout does not say it."""
+PORT = 22
+RESOLVE_TIMEOUT_S = 10.0
+_SAFE = re.compile(r"[^\s-][^\s]*")
+_TOKEN = re.compile(r"%([%hnpr])")
+
+
+class Destination(msgspec.Struct, frozen=True):
+    """One hop: ssh_config(5) has each of these.
+
+    name: as typed. address: what is connected to. agent: the socket of a key agent, if there is
+    one. jumps: destinations to go through first, in their order.
+    """
+
+    name: str
+    address: str
+    port: int = PORT
+    user: str = ""
+    identities: tuple[str, ...] = ()
+    identities_only: bool = False
+    agent: str | None = None
+    jumps: tuple[str, ...] = ()
+    command: str | None = None
+    known_hosts: tuple[str, ...] = ()
+    key_alias: str | None = None
+    timeout: float = CONNECT_TIMEOUT_S
+
+    @property
+    def key_name(self) -> str:
+        """What known_hosts calls it: sshd(8), SSH_KNOWN_HOSTS FILE FORMAT."""
+        name = self.key_alias or self.address
+        return name if self.port == PORT or self.key_alias else f"[{name}]:{self.port}"
+
+
+def resolve(name: str, environ: Mapping[str, str]) -> Destination:
+    """The destination of a name or an alias. HostError: it can be none."""
+    if not _SAFE.fullmatch(name):
+        raise HostError(
+            f"{name!r} names no box.", hint="Give a name from ~/.ssh/config, or USER@ADDRESS."
+        )
+    home = environ.get("HOME") or str(Path("~").expanduser())
+    ssh = shutil.which("ssh", path=environ.get("PATH"))
+    found = _by_ssh(ssh, name, environ, home) if ssh else _by_paramiko(name, home)
+    return _destination(name, found, environ, home)
+
+
+_Found = Mapping[str, list[str]]
+"""Options by their names in small letters; those that may stand repeatedly have several values."""
+
+
+def _by_ssh(ssh: str, name: str, environ: Mapping[str, str], home: str) -> _Found:
+    try:
+        done = subprocess.run(
+            [ssh, "-G", *_file_words(home), "--", name],
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=RESOLVE_TIMEOUT_S,
+            text=True,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise HostError(f"ssh -G {name} did not end within {RESOLVE_TIMEOUT_S:g} s.") from None
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise HostError(f"ssh does not take {name}: {said}", hint="See ~/.ssh/config.")
+    found: dict[str, list[str]] = {}
+    for line in done.stdout.splitlines():
+        key, _, value = line.partition(" ")
+        found.setdefault(key, []).append(value)
+    return found
+
+
+def _file_words(home: str) -> tuple[str, ...]:
+    """ssh asks the password file for the home directory; who has set HOME means that one."""
+    try:
+        listed = pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        listed = ""
+    if Path(home) == Path(listed):
+        return ()
+    file = Path(home, ".ssh", "config")
+    return ("-F", str(file) if file.is_file() else "none")
+
+
+def _by_paramiko(name: str, home: str) -> _Found:
+    import paramiko
+
+    user, _, host = name.rpartition("@")
+    file = Path(home, ".ssh", "config")
+    text = file.read_text("utf-8", "replace") if file.is_file() else ""
+    try:
+        told: Mapping[str, Any] = paramiko.SSHConfig.from_text(text).lookup(host)
+    except paramiko.SSHException as error:
+        raise HostError(f"{file} cannot be read: {error}", hint=f"See {file}.") from None
+    found = {key: value if isinstance(value, list) else [value] for key, value in told.items()}
+    kinds = ("ed25519", "ecdsa", "rsa")
+    found.setdefault("identityfile", [f"~/.ssh/id_{kind}" for kind in kinds])
+    if user:
+        found["user"] = [user]
+    return found
+
+
+def _destination(name: str, found: _Found, environ: Mapping[str, str], home: str) -> Destination:
+    def one(key: str, default: str = "") -> str:
+        return found.get(key, [default])[0]
+
+    def paths(values: Iterable[str]) -> tuple[str, ...]:
+        return tuple(_expanded(value, home) for value in values if value not in ("", "none"))
+
+    host = name.rpartition("@")[2]
+    address, port = one("hostname", host), int(one("port", str(PORT)))
+    user = one("user") or environ.get("USER") or pwd.getpwuid(os.getuid()).pw_name
+    tokens = {"%": "%", "h": address, "n": host, "p": str(port), "r": user}
+    command = _TOKEN.sub(lambda match: tokens[match[1]], one("proxycommand"))
+    jumps = one("proxyjump")
+    known = one("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2").split()
+    system = one("globalknownhostsfile", "/etc/ssh/ssh_known_hosts").split()
+    seconds = one("connecttimeout")
+    return Destination(
+        name=name,
+        address=address,
+        port=port,
+        user=user,
+        identities=paths(found.get("identityfile", ())),
+        identities_only=one("identitiesonly") == "yes",
+        agent=_agent(one("identityagent"), environ, home),
+        jumps=tuple(jumps.split(",")) if jumps not in ("", "none") else (),
+        command=command if command not in ("", "none") else None,
+        known_hosts=paths((*known, *system)),
+        key_alias=one("hostkeyalias") or None,
+        timeout=float(seconds) if seconds.isdigit() and int(seconds) else CONNECT_TIMEOUT_S,
+    )
+
+
+def _agent(given: str, environ: Mapping[str, str], home: str) -> str | None:
+    """IdentityAgent: a path, a $VARIABLE, `none`, or by default what SSH_AUTH_SOCK says."""
+    if given == "none":
+        return None
+    if given in ("", "SSH_AUTH_SOCK"):
+        return environ.get("SSH_AUTH_SOCK") or None
+    return environ.get(given[1:]) if given.startswith("$") else _expanded(given, home)
+
+
+def _expanded(path: str, home: str) -> str:
+    for start in ("~/", "%d/", "${HOME}/"):
+        if path.startswith(start):
+            return f"{home}/{path.removeprefix(start)}"
+    return path
