@@ -29,12 +29,24 @@ description:
 options:
   url: {type: str, required: true, description: "Where from."}
   dest: {type: path, required: true, description: "The file. Its directory is made."}
-  sha256: {type: str, default: "", description: "Its digest. Without one, a file that is there stays."}
-  token: {type: str, default: "", description: "Sent as a Bearer token, to the URL's host alone."}
+  sha256:
+    type: str
+    default: ""
+    description:
+      - Its digest. Without one, a file that is there stays.
+  token:
+    type: str
+    default: ""
+    description:
+      - Sent as a Bearer token, to the URL's host alone.
   mode: {type: str, default: "0644", description: "The file's mode."}
   reserve: {type: int, default: 1073741824, description: "Bytes of the disk to leave free."}
   retries: {type: int, default: 3, description: "How often to go on after a broken connection."}
-  timeout: {type: float, default: 30, description: "Seconds without a byte that break a connection."}
+  timeout:
+    type: float
+    default: 30
+    description:
+      - Seconds without a byte that break a connection.
 """
 
 BLOCK = 1 << 20
@@ -77,7 +89,7 @@ class Wanted:
 
 @dataclass
 class Answer:
-    """How the server answered. start: where its bytes belong. total: of the whole file, if known."""
+    """How the server answered. start: where its bytes belong. total: of the whole, if known."""
 
     body: IO[bytes]
     start: int
@@ -92,7 +104,9 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def __init__(self) -> None:
         self.linked = ""
 
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+    def redirect_request(
+        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> Any:
         """A request like the first; `headers` are those of the redirect."""
         self.linked = self.linked or sha256_of_tag(headers.get("X-Linked-Etag", ""))
         return super().redirect_request(req, fp, code, msg, headers, newurl)
@@ -123,12 +137,18 @@ def _stamp(path: Path) -> list[int]:
 
 def _sealed(wanted: Wanted) -> bool:
     seal = _read_json(wanted.seal)
-    return bool(seal) and seal.get("stamp") == _stamp(wanted.dest) and seal.get("sha256") == wanted.sha256
+    return (
+        bool(seal)
+        and seal.get("stamp") == _stamp(wanted.dest)
+        and seal.get("sha256") == wanted.sha256
+    )
 
 
 def _put_seal(wanted: Wanted, sha256: str) -> None:
     with contextlib.suppress(OSError):  # a read-only directory: then it is hashed each time
-        wanted.seal.write_text(json.dumps({"stamp": _stamp(wanted.dest), "sha256": sha256}), "utf-8")
+        wanted.seal.write_text(
+            json.dumps({"stamp": _stamp(wanted.dest), "sha256": sha256}), "utf-8"
+        )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

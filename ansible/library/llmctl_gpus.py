@@ -22,7 +22,12 @@ options:
   user: {type: str, required: true, description: "Who is to use the GPUs."}
   sysfs: {type: path, default: /sys, description: "Where the kernel tells of devices."}
   dev: {type: path, default: /dev, description: "Where device nodes are."}
-  path: {type: list, elements: str, default: [], description: "Where compilers are looked for, beside PATH."}
+  path:
+    type: list
+    elements: str
+    default: []
+    description:
+      - Where compilers are looked for, beside PATH.
 """
 
 VENDORS = {"0x10de": "nvidia", "0x1002": "amd", "0x8086": "intel"}
@@ -69,7 +74,9 @@ def nodes(dev: Path, vendors: set[str]) -> list[Path]:
     """The device nodes that computing needs."""
     found = sorted((dev / "dri").glob("renderD*")) if vendors else []
     if "nvidia" in vendors:
-        found += sorted(dev.glob("nvidia[0-9]*")) + [one for one in [dev / "nvidiactl"] if one.exists()]
+        found += sorted(dev.glob("nvidia[0-9]*")) + [
+            one for one in [dev / "nvidiactl"] if one.exists()
+        ]
     if "amd" in vendors:
         found += [one for one in [dev / "kfd"] if one.exists()]
     return found
@@ -94,10 +101,11 @@ def problems(found: list[Card], dev: Path, uid: int, groups: set[int], user: str
         for card in found
         if not card.has_driver
     ]
-    for node in nodes(dev, {card.vendor for card in found}):
-        if not may_use(node.stat(), uid, groups):
-            told.append(f"{user} may not use {node}: its group is {_group(node.stat().st_gid)}")
-    return told
+    return told + [
+        f"{user} may not use {node}: its group is {_group(node.stat().st_gid)}"
+        for node in nodes(dev, {card.vendor for card in found})
+        if not may_use(node.stat(), uid, groups)
+    ]
 
 
 def _group(gid: int) -> str:

@@ -25,12 +25,31 @@ description:
     --list-devices; until then, and if it does not, everything is as it was.
 options:
   root: {type: path, required: true, description: "The directory of the named build."}
-  state: {type: str, default: present, choices: [present, rolled_back], description: "rolled_back: use the previous one."}
+  state:
+    type: str
+    default: present
+    choices: [present, rolled_back]
+    description:
+      - >-
+        rolled_back: use the previous one.
   release: {type: str, default: "", description: "The release's id, a file name."}
-  archive: {type: path, default: "", description: "A tar archive or zip file that has llama-server in it. With neither this nor tree, it is only told whether the release is wanted."}
-  tree: {type: path, default: "", description: "Or a directory that has it, which is taken away."}
+  archive:
+    type: path
+    default: ""
+    description:
+      - A tar archive or zip file that has llama-server in it. With neither this nor tree, it is
+        only told whether the release is wanted.
+  tree:
+    type: path
+    default: ""
+    description:
+      - Or a directory that has it, which is taken away.
   user: {type: str, default: "", description: "Who runs llama-server for the check."}
-  environment_of: {type: dict, default: {}, description: "What llama-server needs in its environment."}
+  environment_of:
+    type: dict
+    default: {}
+    description:
+      - What llama-server needs in its environment.
   timeout: {type: float, default: 120, description: "Seconds for each answer of llama-server."}
 """
 
