@@ -1,8 +1,9 @@
 """What tests share: the rings, their fixtures, and what a failed test shows.
 
 A *ring* is a part of reality that a test needs: `server` (a real llama-server), `usermgr` (a
-real systemd user manager), `box` (whole machines). A ring that this machine cannot provide skips
-its tests and says why; with `--require RING` it fails them, so that CI cannot pass by skipping.
+real systemd user manager), `box` (whole machines), `ansible` (boxes that are provisioned). A ring
+that this machine cannot provide skips its tests and says why; with `--require RING` it fails them,
+so that CI cannot pass by skipping.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")  # a busy machine is no counterexample
 
-RINGS = ("server", "usermgr", "box")
+RINGS = ("server", "usermgr", "box", "ansible")
 RING_OF = {
     "llama_server": "server",
     "vulkan_server": "server",
@@ -38,6 +39,7 @@ RING_OF = {
     "box": "box",
     "fresh_box": "box",
     "any_box": "box",
+    "provisioner": "ansible",
 }
 
 

@@ -4,6 +4,7 @@
 #
 #   lab.sh build OS      build the image of OS (bookworm, trixie, forky) if it is not there
 #   lab.sh site OS       install llmctl's dependencies for the box's Python, if they are not there
+#   lab.sh root OS       print where the unpacked image of OS is
 #   lab.sh missing       say why this machine cannot run boxes (prints nothing when it can)
 #   lab.sh run CMD...    a hermetic lab: own network, mounts, processes, cgroups; boxes die with it
 #
@@ -370,6 +371,7 @@ build)
     ;;
 site) locked "$images/lock/site-$1" site "$1" ;;
 missing) missing ;;
+root) unpacked "$1" ;;
 run) run "$@" ;;
 up) up "$@" ;;
 on) power_on "$1" ;;

@@ -1,0 +1,118 @@
+"""From a fresh box to an answer on port 1234, and back to it after whatever befalls the box."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from kit.boxes import SYSTEMS
+from kit.waiting import eventually
+from support.provisioning import soak
+
+from provision.conftest import prepare
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kit.boxes import Box
+    from kit.commands import Done
+    from support.provisioning import Provisioner
+
+    from provision.conftest import Ground
+
+CHAT = """\
+import json, sys, urllib.request
+asked = {"model": sys.argv[1], "messages": [{"role": "user", "content": "hi"}], "max_tokens": 8}
+request = urllib.request.Request(
+    "http://127.0.0.1:1234/v1/chat/completions", json.dumps(asked).encode(),
+    {"Content-Type": "application/json"},
+)
+with urllib.request.urlopen(request, timeout=120) as answer:
+    told = json.load(answer)
+    print(json.dumps([answer.headers["X-Served-By"], told["choices"][0]["message"]["content"]]))
+"""
+
+
+def as_user(box: Box, line: str, *, check: bool = True) -> Done:
+    """A line of the service user's shell, as after a login."""
+    wrapped = f"export XDG_RUNTIME_DIR=/run/user/$(id -u); cd; {line}"
+    return box.root(f"su serve -c {shlex.quote(wrapped)}", check=check)
+
+
+def chat(box: Box, model: str) -> Any:
+    """Who answered through port 1234, and what."""
+    return json.loads(as_user(box, f"python3 -c {shlex.quote(CHAT)} {model}").stdout)
+
+
+def serves(box: Box) -> None:
+    """A switch and a chat, as a user has them."""
+    said = json.loads(as_user(box, "~/.local/bin/llmctl switch other --json").stdout)
+    assert said["state"] == "ready"
+    served_by, text = chat(box, "tiny")  # and so a switch by request
+    assert served_by == "tiny"
+    assert text
+
+
+def starts_at_boot(box: Box) -> None:
+    """Nobody logs in as the user, and still both answer."""
+
+    def is_up() -> bool:
+        return chat(box, "tiny")[0] == "tiny"
+
+    assert eventually(is_up, why="the proxy answers after the boot")
+    line = "systemctl --user show --value --property=ActiveState llm-tiny.service"
+    assert as_user(box, line).stdout.strip() == "active"
+
+
+def test_a_fresh_box_answers(ground: Ground) -> None:
+    assert ground.first.recap["failed"] == 0
+    serves(ground.box)
+
+
+def test_a_second_run_changes_nothing(ground: Ground) -> None:
+    assert ground.play("--diff").changed == []
+
+
+def test_it_serves_after_a_reboot_and_a_power_cut(ground: Ground) -> None:
+    ground.box.reboot()
+    starts_at_boot(ground.box)
+    ground.box.cut_power()
+    ground.box.power_on()
+    starts_at_boot(ground.box)
+
+
+DAMAGE = """\
+rm ~serve/.config/systemd/user/llm-other.service
+echo 'binaries: [' > ~serve/.config/llmctl/config.yaml
+rm /opt/llama.cpp/upstream/current/bin/llama-server
+loginctl disable-linger serve
+"""
+REPAIRS = {
+    "Let the user manager run without a login",
+    "Put the release in its place",
+    "Write config.yaml",
+    "Install the models' units",
+    "Install the proxy",  # it ended with the user manager
+}
+
+
+def test_damage_is_repaired_and_nothing_else(ground: Ground) -> None:
+    ground.box.root(DAMAGE)
+    assert set(ground.play().changed) == REPAIRS
+    serves(ground.box)
+
+
+@pytest.mark.parametrize("system", [one for one in SYSTEMS if one != "trixie"])
+def test_another_system_is_provisioned_too(
+    system: str, provisioner: Provisioner, release: Path, wheel: Path
+) -> None:
+    if not soak():
+        pytest.skip(f"ring ansible: a fresh {system} is provisioned with LLMCTL_SOAK=1 only")
+    ground = prepare(provisioner, system, release, wheel)
+    serves(ground.box)
+    assert ground.play("--diff").changed == []
+    ground.box.reboot()
+    starts_at_boot(ground.box)
+    ground.box.remove()
