@@ -23,9 +23,10 @@ def box_at(host: str) -> Host:
     """The machine of that name: this one, or what ssh reaches under it. Nothing is asked yet."""
     if host == LOCAL:
         return LocalHost()
+    from llmctl.engine.known import KnownHost
     from llmctl.host.ssh import SSHHost  # paramiko: only for boxes elsewhere
 
-    return SSHHost(host, ask=ask)
+    return KnownHost(SSHHost(host, ask=ask))
 
 
 def ask(question: str) -> str | None:

@@ -50,6 +50,11 @@ exec "$@" </dev/null
 """
 
 
+def aside(argv: Sequence[str]) -> str:
+    """A command whose answer is nobody's business, before another one."""
+    return f"{words(argv)} </dev/null >/dev/null 2>&1\n"
+
+
 ENVIRON = "env -0"
 
 
@@ -89,7 +94,7 @@ def make_dir(path: str) -> str:
     return f"mkdir -p -- {words([path])}"
 
 
-_FIELDS = r"'%f\0%y\0%s\0%T@\0%m\0'"
+_FIELDS = r"'%p\0%y\0%s\0%T@\0%m\0'"
 
 
 def look(path: str, depth: int) -> str:

@@ -101,7 +101,7 @@ class Run:
 
     def _open(self) -> paramiko.Channel:
         try:
-            channel = self._link.transport.open_session(timeout=OPEN_TIMEOUT_S)
+            channel = self._link.transport.session(timeout=OPEN_TIMEOUT_S)
         except (paramiko.SSHException, EOFError, OSError) as error:
             # Nothing was sent, so nothing is unknown.
             raise HostError(
@@ -120,6 +120,7 @@ class Run:
             channel.settimeout(max(0.1, deadline - time.monotonic()))
             channel.sendall(scripts.framed(script, self._mark, data))
             channel.shutdown_write()
+            self._link.transport.ask_for_session()
         except TimeoutError:
             raise
         except (paramiko.SSHException, EOFError, OSError):
