@@ -29,7 +29,7 @@ def expect(host: Host, port: int, *, key: str | None) -> None:
 class Scripted(Host, Protocol):
     """A Host that can run a script for its shell in one round trip."""
 
-    def script(self, text: str, *, what: str, timeout: float) -> bytes:
+    def script(self, text: str, *, what: str, timeout: float, secret: bool = False) -> bytes:
         """What the script writes."""
         ...
 
@@ -137,16 +137,18 @@ class KnownHost:
     def _look_again(self, port: int) -> None:
         """Before a port is asked that a model is waited for at: ask all of it at once."""
         known = self._volatile()
-        if self._awaited and self._awaited[0] == port and self._looked_at:
-            if known is None or not any(whose == port for whose, _ in known.answers):
-                self._look(self._looked_at, timeout=TIMEOUT_S)
+        if not self._looked_at or self._awaited is None or self._awaited[0] != port:
+            return
+        if known is None or not any(whose == port for whose, _ in known.answers):
+            self._look(self._looked_at, timeout=TIMEOUT_S)
 
     def _look(self, argv: Sequence[str], *, timeout: float) -> Result:
         assert self._awaited is not None  # noqa: S101  # asked by run
         port, requests = self._awaited
         self._looked_at = tuple(argv)
         script = look_script(argv, port, requests)
-        raw = self._inner.script(script, what=argv[0], timeout=timeout)
+        secret = any(b"Authorization" in one for one in requests)
+        raw = self._inner.script(script, what=argv[0], timeout=timeout, secret=secret)
         found = parse_survey(raw)
         if not found.show:  # it failed: why, the command itself says
             return self._inner.run(argv, timeout=timeout)

@@ -29,7 +29,8 @@ ask() { # PORT PATH [KEY]: what a server answers
     { printf 'GET %s HTTP/1.0\r\nHost: 127.0.0.1:%s\r\n' "$2" "$1"
       [ -z "${3-}" ] || printf 'Authorization: Bearer %s\r\n' "$3"
       printf '\r\n'
-    } | timeout 2 bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$0" && cat >&3 && exec cat <&3' "$1" 2>/dev/null | b
+    } | timeout 2 bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$0" && cat >&3 && exec cat <&3' "$1" \
+        2>/dev/null | b
 }
 process() { # PID: what /proc has of it
     for f in cmdline stat status environ io; do
@@ -88,7 +89,9 @@ for p; do
 done
 if [ $# -gt 0 ]; then
     printf 'look '; find -L "$@" -maxdepth 0 -printf '%p\0%y\0%s\0%T@\0%m\0' 2>/dev/null | b
-    models() { find -L "$@" -maxdepth 0 -name '*.gguf' -type f -size +3c -readable -print0 2>/dev/null; }
+    models() {
+        find -L "$@" -maxdepth 0 -name '*.gguf' -type f -size +3c -readable -print0 2>/dev/null
+    }
     printf 'models '; models "$@" | b
     printf 'magic '; models "$@" | xargs -0r head -qc4 -- 2>/dev/null | b
 fi

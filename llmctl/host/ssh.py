@@ -79,9 +79,12 @@ class SSHHost:
     def _do(self, script: str, *, what: str, data: bytes = b"") -> Output:
         return self._shell.run(script, what=what, timeout=FILE_TIMEOUT_S, data=data)
 
-    def script(self, text: str, *, what: str, timeout: float) -> bytes:
-        """What a script for sh writes; one round trip, whatever it asks. HostError: as `run`."""
-        return self._shell.run(text, what=what, timeout=timeout).stdout
+    def script(self, text: str, *, what: str, timeout: float, secret: bool = False) -> bytes:
+        """What a script for sh writes; one round trip, whatever it asks. HostError: as `run`.
+
+        secret: nobody else on the box may see it; that takes a second round trip.
+        """
+        return self._shell.run(text, what=what, timeout=timeout, secret=secret).stdout
 
     # Commands
 
