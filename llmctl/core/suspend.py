@@ -1,6 +1,6 @@
 """How a box is sent to sleep: what logind and sudo say -> the command, or why there is none."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 CAN_ARGV = (
     "busctl", "call", "org.freedesktop.login1", "/org/freedesktop/login1",
@@ -8,21 +8,11 @@ CAN_ARGV = (
 )  # fmt: skip
 """org.freedesktop.login1(5): yes, no, challenge (a password would be asked for), or na."""
 SUSPEND_ARGV = ("systemctl", "suspend")
-UNIT = "llmctl-suspend"
-DELAY_S = 1
-"""Between the command and the sleep: the answer must be out by then, since the network goes first.
-"""
 
 
 def parse_can(told: str) -> str:
     """The word in `s "yes"`; empty for any other answer."""
     return told.strip().removeprefix('s "').rstrip('"') if told.startswith('s "') else ""
-
-
-def later_argv(argv: Sequence[str]) -> tuple[str, ...]:
-    """The command that has the user manager run `argv` when DELAY_S have passed."""
-    return ("systemd-run", "--user", "--quiet", f"--unit={UNIT}", f"--on-active={DELAY_S}",
-            "--timer-property=AccuracySec=100ms", "--", *argv)  # fmt: skip
 
 
 def sudo_rule(user: str, systemctl: str) -> str:

@@ -2,29 +2,18 @@
 
 import msgspec
 
-from llmctl.core.progress import Report, Waiting
-from llmctl.core.suspend import (
-    CAN_ARGV,
-    DELAY_S,
-    SUSPEND_ARGV,
-    UNIT,
-    can_be_woken,
-    later_argv,
-    parse_can,
-    sudo_rule,
-)
+from llmctl.core.progress import Report
+from llmctl.core.suspend import CAN_ARGV, SUSPEND_ARGV, can_be_woken, parse_can, sudo_rule
 from llmctl.engine.box import Box
 from llmctl.engine.clock import Clock
 from llmctl.engine.execute import STOP_TIMEOUT_S
 from llmctl.engine.off import off, units_of
-from llmctl.errors import HostError, sentence
+from llmctl.errors import HostError, NoAnswerError, sentence
 
-_SERVICE = f"{UNIT}.service"
 _TIMEOUT_S = 10.0
-SETTLE_S = 20.0
-"""How long logind may take to begin: programs that must know first have 5 s (InhibitDelayMaxSec=).
-"""
-_LOOK_S = 0.2
+SILENT_S = 5.0
+"""A box that was told to sleep, and has not said no for so long, sleeps: logind answers first, and
+lets the programs go that asked to be told."""
 _NET = "/sys/class/net"
 _WAKEUP = "device/power/wakeup"
 
@@ -59,13 +48,22 @@ def put_to_sleep(box: Box, *, clock: Clock, report: Report) -> Asleep:
     cards = network_cards(box)
     units = units_of(box, None, everything=True)
     stopped = off(box, units, clock=clock, report=report, timeout=STOP_TIMEOUT_S)
-    box.systemd.forget_failures([_SERVICE])  # of an earlier try: its name must be free
-    argv = later_argv(command)
-    told = box.host.run(argv, timeout=_TIMEOUT_S)
-    if not told.ok:
-        raise HostError(f"{box.host.name} does not sleep: {sentence(_last(told.stderr))}")
-    _await_sleep(box, clock, report)
+    _suspend(box, command)
     return Asleep(stopped.profiles, cards)
+
+
+def _suspend(box: Box, command: tuple[str, ...]) -> None:
+    """logind answers before it acts, so the answer may come or be lost with the network."""
+    try:
+        told = box.host.run(command, timeout=SILENT_S)
+    except NoAnswerError:
+        return
+    if not told.ok:
+        raise HostError(
+            f"{box.host.name} does not sleep: {sentence(_last(told.stderr))} Its models are "
+            "stopped.",
+            hint="Who keeps it awake: systemd-inhibit --list. By hand: sudo systemctl suspend",
+        )
 
 
 def way_to_suspend(box: Box) -> tuple[str, ...]:
@@ -92,12 +90,9 @@ def way_to_suspend(box: Box) -> tuple[str, ...]:
 
 
 def _asked_of_logind(box: Box) -> str:
-    """Asked by the user manager, who will give the order: a login at the machine itself may be
-    allowed more than that."""
     if box.host.which(CAN_ARGV[0]) is None:
         return ""
-    argv = ("systemd-run", "--user", "--quiet", "--wait", "--collect", "--pipe", "--", *CAN_ARGV)
-    return parse_can(box.host.run(argv, timeout=_TIMEOUT_S).stdout)
+    return parse_can(box.host.run(CAN_ARGV, timeout=_TIMEOUT_S).stdout)
 
 
 def network_cards(box: Box) -> tuple[Card, ...]:
@@ -116,31 +111,6 @@ def _read(box: Box, path: str) -> str:
         return box.host.read(path).decode(errors="replace").strip()
     except (FileNotFoundError, HostError):
         return ""
-
-
-def _await_sleep(box: Box, clock: Clock, report: Report) -> None:
-    """Until the command has done its work, or the box is out of reach, which is what was wanted."""
-    began = clock.now()
-    while (elapsed := clock.now() - began) < SETTLE_S:
-        clock.sleep(DELAY_S if not elapsed else _LOOK_S)
-        try:
-            status = box.systemd.status([_SERVICE])[0]
-        except HostError:
-            return
-        if status.has_failed:
-            lines = box.systemd.journal_of_run(status, lines=5)
-            raise _awake(box, lines[-1] if lines else f"see journalctl --user -u {_SERVICE}")
-        if status.load == "not-found":  # it is forgotten when it has ended well
-            return
-        report(Waiting(f"{box.host.name} goes to sleep", elapsed))
-    raise _awake(box, f"nothing came of it within {SETTLE_S:g} s")
-
-
-def _awake(box: Box, why: str) -> HostError:
-    return HostError(
-        f"{box.host.name} does not sleep: {sentence(why)} Its models are stopped.",
-        hint="Who keeps it awake: systemd-inhibit --list. By hand: sudo systemctl suspend",
-    )
 
 
 def _last(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast
 
 import paramiko
 
-from llmctl.errors import HostError
+from llmctl.errors import HostError, UnreachableError
 from llmctl.host.ssh_auth import Ask, log_in
 from llmctl.host.ssh_config import Destination, resolve
 from llmctl.host.ssh_known import check_key, known_types
@@ -153,15 +153,15 @@ def _start(transport: Transport, destination: Destination, wire: Wire) -> None:
         ) from None
 
 
-def _mute(destination: Destination, *, heard: bool) -> HostError:
+def _mute(destination: Destination, *, heard: bool) -> UnreachableError:
     place = f"{destination.address}:{destination.port}"
     if heard:
-        return HostError(
+        return UnreachableError(
             f"{destination.name} ended the connection before it began: {place} is no sshd, or one "
             "that takes no more connections.",
             hint=f"Does `ssh {destination.name} true` work?",
         )
-    return HostError(
+    return UnreachableError(
         f"{destination.name} takes connections on {place}, but nothing answered within "
         f"{destination.timeout:g} s: the box hangs.",
         hint="Look at its console, or turn it off and on.",
@@ -194,7 +194,7 @@ def _through(via: Link, destination: Destination) -> Wire:
         )
     except paramiko.SSHException as error:
         via.close()
-        raise HostError(
+        raise UnreachableError(
             f"{destination.name} cannot be reached through its jump host: {error}",
             hint=f"Does `ssh {destination.name} true` work?",
         ) from None
@@ -257,7 +257,7 @@ def _addresses(destination: Destination) -> list[Any]:
     thread.join(timeout=destination.timeout)
     if not found:
         reason = failed[0] if failed else f"no answer within {destination.timeout:g} s"
-        raise HostError(
+        raise UnreachableError(
             f"{destination.address} does not resolve: {reason}.",
             hint=f"Check the name, or give it an address: Host {destination.name} and HostName in "
             "~/.ssh/config",
@@ -265,19 +265,19 @@ def _addresses(destination: Destination) -> list[Any]:
     return found
 
 
-def _unreachable(destination: Destination, error: OSError) -> HostError:
+def _unreachable(destination: Destination, error: OSError) -> UnreachableError:
     place = f"{destination.address}:{destination.port}"
     if isinstance(error, ConnectionRefusedError):
-        return HostError(
+        return UnreachableError(
             f"{destination.name} refuses connections on {place}: no sshd listens there.",
             hint="On the box: sudo systemctl enable --now ssh (or sshd).",
         )
     if isinstance(error, TimeoutError):
-        return HostError(
+        return UnreachableError(
             f"{destination.name} does not answer on {place} within {destination.timeout:g} s.",
             hint="Is it on, and on this network?",
         )
-    return HostError(
+    return UnreachableError(
         f"{destination.name} cannot be reached on {place}: {error.strerror or error}.",
         hint="Is it on, and on this network?",
     )

@@ -5,61 +5,47 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from msgspec.structs import replace
 from support.fakes import Output
 from support.world import World
 
-from llmctl.core.state import UnitStatus
-from llmctl.engine.sleep import SETTLE_S, Asleep, network_cards, put_to_sleep, way_to_suspend
-from llmctl.errors import HostError, UnreachableError
+from llmctl.engine.sleep import Asleep, network_cards, put_to_sleep, way_to_suspend
+from llmctl.errors import HostError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-A, SERVICE = "llm-a.service", "llmctl-suspend.service"
+A = "llm-a.service"
 SUDO = ("sudo", "-n", "/usr/bin/systemctl", "suspend")
 
 
 class Sleeper(World):
-    """A box that can suspend. can: logind's word. sudo: it may by sudo. fails: what suspending
-    says when it fails; inhibited: nothing comes of it; gone: it is out of reach once it sleeps."""
+    """A box that can suspend. can: logind's word. sudo: it may by sudo. says: what suspending it
+    comes to; `Output(takes_s=1e9)`: the answer is lost with the network."""
 
     def __init__(self, *, can: str = "yes", sudo: bool = False) -> None:
         super().__init__()
-        self.can, self.fails, self.inhibited, self.gone = can, "", False, False
+        self.says = Output()
         self.suspended: list[tuple[str, ...]] = []
-        self.host.install("/usr/bin/busctl", lambda _: Output())
-        self.host.install("/usr/bin/systemd-run", self._run)
-        self.host.install("/usr/bin/sudo", lambda _: Output(status=0 if sudo else 1))
+        systemctl = self.host.programs["/usr/bin/systemctl"]
+
+        def suspending(argv: Sequence[str]) -> Output:
+            return self._suspend(argv) if argv[-1] == "suspend" else systemctl(argv)
+
+        def by_sudo(argv: Sequence[str]) -> Output:
+            return Output(status=0 if sudo else 1) if "-l" in argv else self._suspend(argv)
+
+        self.host.install("/usr/bin/systemctl", suspending)
+        self.host.install("/usr/bin/sudo", by_sudo)
+        told = f's "{can}"\n' if can else ""
+        self.host.install("/usr/bin/busctl", lambda _: Output(told, status=0 if can else 1))
         for name in ("a", "b"):
             self.profile(name, "group: none\nport: 12400\n" if name == "b" else "")
         self.apply()
 
-    def _run(self, argv: Sequence[str]) -> Output:
-        words = tuple(argv[argv.index("--") + 1 :])
-        if words[0] == "busctl":
-            return Output(stdout=f's "{self.can}"\n' if self.can else "", status=0)
-        assert f"--unit={SERVICE.removesuffix('.service')}" in argv
+    def _suspend(self, argv: Sequence[str]) -> Output:
         assert not self.up()
-        self.shows(SERVICE, UnitStatus(SERVICE, load="loaded"))
-        if not self.inhibited:
-            self.clock.after(1.0, lambda: self._suspend(words))
-        return Output()
-
-    def _suspend(self, words: tuple[str, ...]) -> None:
-        if self.fails:
-            self.journal[SERVICE] = ["Starting", self.fails]
-            failed = UnitStatus(SERVICE, load="loaded", active="failed", sub="failed")
-            self.shows(SERVICE, replace(failed, result="exit-code", invocation="7"))
-            return
-        self.suspended.append(words)
-        self.shows(SERVICE, UnitStatus(SERVICE))
-        if self.gone:
-            self.host.install("/usr/bin/systemctl", self._nobody)
-
-    def _nobody(self, argv: Sequence[str]) -> Output:
-        del argv
-        raise UnreachableError("the connection to box was lost.")
+        self.suspended.append(tuple(argv))
+        return self.says
 
     def put_to_sleep(self) -> Asleep:
         return put_to_sleep(self.box, clock=self.clock, report=lambda _: None)
@@ -81,7 +67,7 @@ def test_nothing_need_run() -> None:
 
 def test_a_connection_that_goes_with_the_network_is_what_was_wanted() -> None:
     box = Sleeper()
-    box.gone = True
+    box.says = Output(takes_s=1e9)
     box.put_to_sleep()
     assert box.suspended
 
@@ -122,27 +108,12 @@ def test_without_busctl_and_sudo_it_is_the_same_as_not_being_allowed() -> None:
 
 def test_a_box_that_refuses_says_why() -> None:
     box = Sleeper()
-    box.fails = 'Operation inhibited by "ana" (PID 7 "apt"), reason is "upgrade".'
+    said = 'Operation inhibited by "ana" (PID 7 "apt"), reason is "upgrade".\n'
+    box.says = Output(stderr=said, status=1)
     with pytest.raises(HostError, match="box does not sleep: Operation inhibited by") as caught:
         box.put_to_sleep()
     assert caught.value.message.endswith("Its models are stopped.")
     assert "systemd-inhibit --list" in (caught.value.hint or "")
-
-
-def test_a_box_of_which_nothing_is_heard_is_told() -> None:
-    box = Sleeper()
-    box.inhibited = True
-    began = box.clock.now()
-    with pytest.raises(HostError, match=f"nothing came of it within {SETTLE_S:g} s"):
-        box.put_to_sleep()
-    assert box.clock.now() - began >= SETTLE_S
-
-
-def test_an_earlier_failure_does_not_keep_its_name() -> None:
-    box = Sleeper()
-    box.shows(SERVICE, UnitStatus(SERVICE, load="loaded", active="failed", sub="failed"))
-    box.put_to_sleep()
-    assert ("systemctl", "--user", "reset-failed", "--", SERVICE) in box.host.calls
 
 
 @pytest.mark.parametrize(("wakeup", "can"), [("enabled", True), ("disabled", False), (None, None)])
