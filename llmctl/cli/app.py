@@ -18,6 +18,7 @@ from llmctl.errors import UsageError
 # In the order of `llmctl --help`; each is a function of the module llmctl.cli.<module>.
 COMMANDS = {
     "init": "init",
+    "provision": "provision",
     "status": "status",
     "switch": "switch",
     "off": "switch",

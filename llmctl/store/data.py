@@ -5,13 +5,18 @@ from pathlib import Path
 
 
 def data_dir() -> Path:
-    """units/ and profiles/: inside an installed package, beside it in a checkout.
+    """units/, profiles/ and ansible/: inside an installed package, beside it in a checkout.
 
     An editable install has no `_data`: hatch's force-include only fills wheels.
     """
     package = Path(__file__).parent.parent  # importlib.resources would cost 2 ms here
     packaged = package / "_data"
     return packaged if packaged.is_dir() else package.parent
+
+
+def is_checkout() -> bool:
+    """This is a checkout of the project, and no package that was made of one."""
+    return data_dir().name != "_data"
 
 
 def example_profiles() -> Iterator[tuple[str, str]]:

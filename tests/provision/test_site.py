@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from kit.boxes import SYSTEMS
+from kit.boxes import SSH_CONFIG, SYSTEMS
 from kit.waiting import eventually
-from support.provisioning import soak
-
 from provision.conftest import prepare
+from support.provisioning import soak
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from kit.boxes import Box
     from kit.commands import Done
-    from support.provisioning import Provisioner
-
     from provision.conftest import Ground
+    from support.provisioning import Provisioner
 
 CHAT = """\
 import json, sys, urllib.request
@@ -116,3 +115,27 @@ def test_another_system_is_provisioned_too(
     ground.box.reboot()
     starts_at_boot(ground.box)
     ground.box.remove()
+
+
+def test_llmctl_provision_does_the_same(ground: Ground, tmp_path: Path) -> None:
+    """By what this machine knows of the box; then with a digest that is wrong."""
+    variables = {**ground.variables, "ansible_ssh_common_args": f"-F {SSH_CONFIG}"}
+    config = tmp_path / "llmctl"
+    config.mkdir()
+    where = f"ssh://admin@{ground.box.name}"
+    (config / "hosts.yaml").write_text(f"boxes: {{closet: {{ssh: '{where}'}}}}\n")
+    (config / "provision.yaml").write_text(json.dumps(variables))
+    env = {"XDG_CONFIG_HOME": str(tmp_path), "ANSIBLE_HOME": str(tmp_path / "a")}
+    argv = [sys.executable, "-m", "llmctl", "provision", "closet"]
+    done = ground.box.lab.run([*argv, "--json"], env=env, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["changed"] == 0
+    assert "base : " in done.stderr, done.stderr
+    builds = [{**variables["llama_cpp_builds"][0], "sha256": "0" * 64}]
+    (tmp_path / "wrong.yaml").write_text(json.dumps({"llama_cpp_builds": builds}))
+    wrong = [*argv, "--tags", "llama_cpp", "--vars", str(tmp_path / "wrong.yaml")]
+    done = ground.box.lab.run(wrong, env=env, timeout=240, check=False)
+    assert done.returncode == 5
+    assert "llama_cpp : " in done.stderr
+    assert f"llmctl provision closet --vars {tmp_path}/wrong.yaml --tags" in done.stderr
+    serves(ground.box)

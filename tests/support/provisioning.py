@@ -83,7 +83,9 @@ class Played:
     @property
     def failure(self) -> str:
         """What the failed task said, on one line."""
-        found = re.search(r"^(?:fatal|failed): .*?(?=^\S*(?:TASK|PLAY) |\Z)", self.text, re.M | re.S)
+        found = re.search(
+            r"^(?:fatal|failed): .*?(?=^\S*(?:TASK|PLAY) |\Z)", self.text, re.M | re.S
+        )
         return " ".join((found[0] if found else "").split())
 
 
