@@ -129,7 +129,7 @@ def test_llmctl_provision_does_the_same(ground: Ground, tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "llmctl", "provision", "closet"]
     done = ground.box.lab.run([*argv, "--json"], env=env, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["changed"] == 0
+    assert json.loads(done.stdout)["changed"] == 0, done.stderr
     assert "base : " in done.stderr, done.stderr
     builds = [{**variables["llama_cpp_builds"][0], "sha256": "0" * 64}]
     (tmp_path / "wrong.yaml").write_text(json.dumps({"llama_cpp_builds": builds}))
