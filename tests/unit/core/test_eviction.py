@@ -6,6 +6,7 @@ from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from llmctl.core.eviction import HOST, Member, cheapest
 
 GIB = 1 << 30
