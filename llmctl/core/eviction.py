@@ -24,6 +24,17 @@ JUST_NOW_S = 1.0
 """What ended this moment is no infinitely bad choice."""
 
 
+class Ledger(msgspec.Struct, frozen=True):
+    """What a profile needs to start, what is free now, and what each member of its pool that runs
+    holds, with its replicas: bytes by device, or "host". It changes only when something starts or
+    stops, so whoever has it can decide at once who goes: `engine.pool.ledger(box, name)` gives it
+    to the proxy, and `engine.pool.make_room` decides with it."""
+
+    need: Mapping[str, int]
+    free: Mapping[str, int]
+    holds: Mapping[str, Mapping[str, int]] = {}
+
+
 class Member(msgspec.Struct, frozen=True, kw_only=True):
     """A member that runs, with all its instances. holds: bytes by device, or "host". idle_s: since
     its last request ended. reload_s: what its last start took; 0: nobody knows. pinned: its profile
