@@ -61,6 +61,8 @@ def facts(seen: Overview, *, proxy: ProxyView | None = None) -> dict[str, Any]:
                 "active": one.active,
                 "state": one.state.value,
                 "faults": list(one.faults),
+                "mode": one.mode,
+                "running": list(one.running),
             }
             for one in seen.groups
         ],

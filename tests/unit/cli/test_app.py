@@ -110,7 +110,16 @@ def test_status_of_an_idle_box(llmctl: CommandLine) -> None:
 def test_status_as_json(llmctl: CommandLine) -> None:
     assert llmctl("status", "--json").json == {
         "host": "local",
-        "groups": [{"name": "gpu", "active": None, "state": "stopped", "faults": []}],
+        "groups": [
+            {
+                "name": "gpu",
+                "active": None,
+                "state": "stopped",
+                "faults": [],
+                "mode": "exclusive",
+                "running": [],
+            }
+        ],
         "instances": [],
         "proxy": None,
         "problems": [],
