@@ -3,8 +3,8 @@
 One machine per pool. Each member has its own Turns: requests for a member that runs go ahead at
 once, whatever the others do. What the members have in common is memory, and so:
 
-- One start at a time. Whoever has waited longest comes first; one that cannot start yet lets others
-  go before it, until it has waited `max_wait` seconds.
+- One start at a time. Whoever has waited longest comes first, or for whom others just went; one
+  that cannot start yet lets others go before it, until it has waited `max_wait` seconds.
 - What does not fit beside what runs makes idle members go: the cheapest set that gives the room on
   every device (core/eviction.py), and none if no set does. Busy and pinned ones stay.
 - No thrash: within `max_wait` only one eviction takes a member that has not been idle for as long
@@ -84,8 +84,9 @@ class Shared:
         self.holds: Mapping[str, Mapping[str, int]] = {}
         """Bytes that members hold, as they were last weighed."""
         self.evictions = 0
+        self._room_for: str | None = None
         self._closed_for: str | None = None
-        self._closed_since = 0.0
+        self._opened_at = self._closed_since = 0.0
         self._has_cut = False
         self._ledgers: dict[str, tuple[float, Ledger]] = {}
         self._evicted: tuple[str, float] | None = None
@@ -108,10 +109,6 @@ class Shared:
         self._evicted = model, now
         self.changed()
 
-    def loaded(self, model: str, seconds: float) -> None:
-        """A start of ours took so long."""
-        self.loads_s[model] = seconds
-
     def changed(self) -> None:
         """Something has started or ended, so what is free is another thing now."""
         self._ledgers.clear()
@@ -121,11 +118,15 @@ class Shared:
     def settle(self, now: float) -> list[Action]:
         """What is to be done now. It is asked whenever anything of the above, or anything in the
         Turns, may have changed, and once a second."""
-        if self.weighing is not None or self.evicting or self._is_starting():
+        self._see_start(now)
+        if self.weighing is not None or self.evicting or self.starting is not None:
             return []
         wanting = self._wanting()
-        if self._closed_for not in [name for _, name in wanting]:
-            self._open()
+        names = [name for _, name in wanting]
+        if self._closed_for not in names:
+            self._closed_for, self.closed = None, frozenset()
+        if self._room_for not in names:
+            self._room_for = None
         if not wanting or self._is_loading(now - wanting[0][0]):
             return []
         for since, name in wanting:
@@ -135,19 +136,25 @@ class Shared:
         return []
 
     def _wanting(self) -> list[tuple[float, str]]:
-        """Members that are to start: since when the first request waits for each, and its name."""
-        return sorted(
+        """Members that are to start: since when the first request waits for each, and its name. The
+        one for whom others went is the first."""
+        found = [
             (next(iter(one.waiting.values())).since, name)
             for name, one in self.turns.items()
             if one.waiting and one.autoswitch and not one.busy and not one.leaving
             and one.ready is None and one.coming is None and one.switching is None
-        )  # fmt: skip
+        ]  # fmt: skip
+        return sorted(found, key=lambda one: (one[1] != self._room_for, one))
 
-    def _is_starting(self) -> bool:
-        turns = self.turns.get(self.starting or "")
-        if turns is None or turns.switching != self.starting:
-            self.starting = None
-        return self.starting is not None
+    def _see_start(self, now: float) -> None:
+        """Has the start under way ended?"""
+        name = self.starting
+        if name is None or (name in self.turns and self.turns[name].switching == name):
+            return
+        if name in self.turns and self.turns[name].ready == name:
+            self.loads_s[name] = now - self._opened_at
+        self.starting = None
+        self.changed()
 
     def _is_loading(self, waited: float) -> bool:
         """Does somebody else's start go on? It ends as it ends, within bounds."""
@@ -165,7 +172,7 @@ class Shared:
         going = [one if is_late or self._may_go(one, now) else _busy(one) for one in members]
         found = cheapest(ledger.need, ledger.free, going)
         if found == ():
-            self.starting = name
+            self.starting, self._opened_at, self._room_for = name, now, None
             return [Open(name)]
         if found is not None:
             return self._evict(name, found, now)
@@ -178,7 +185,7 @@ class Shared:
         if self._still_settles(name, now):
             self._ledgers.pop(name, None)  # until it is as free as it should be
             return []
-        self.evicting = names
+        self.evicting, self._room_for = names, name
         self.evictions += len(names)
         return [Evict(name, names)]
 
@@ -198,9 +205,6 @@ class Shared:
             return []
         self._has_cut = True
         return [Cut(one) for one in sorted(self.closed) if self.turns[one].busy]
-
-    def _open(self) -> None:
-        self._closed_for, self.closed = None, frozenset()
 
     # Who is there
 
