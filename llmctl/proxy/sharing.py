@@ -34,7 +34,10 @@ class Sharing:
         """Before anything of a look is acted on: which pools there are, and of whom."""
         self._is_looking = True
         mine = [one for one in served if one.pool is not None]
+        before = set(self._pool_of)
         self._pool_of = {one.queue: one.pool for one in mine if one.pool is not None}
+        for queue in before - set(self._pool_of):  # what still waits there is not kept waiting
+            self._board.queues[queue].is_held = self._board.queues[queue].is_closed = False
         for name in list(self.pools):
             if name not in self._pool_of.values():
                 del self.pools[name]
