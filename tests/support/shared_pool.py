@@ -12,7 +12,7 @@ from llmctl.proxy.turns import Admit, Refuse, StartSwitch, Turns
 from llmctl.proxy.turns import Cut as CutTurn
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
     from llmctl.proxy.shared import Action
     from llmctl.proxy.turns import Action as TurnAction
@@ -25,12 +25,11 @@ class SharedPool:
     """Models with a size each on one device. `now` is the test's; starts and stops end when it says
     so. told: what was begun, in order. lag: bytes that are not free although nobody holds them."""
 
-    def __init__(self, capacity: int = 2, *, pinned: Collection[str] = (), **sizes: int) -> None:
+    def __init__(self, capacity: int = 2, **sizes: int) -> None:
         self.sizes = sizes or {"a": 1, "b": 1, "c": 1}
         self.capacity, self.now, self.lag = capacity, 0.0, 0
         self.shared = Shared()
         self.shared.max_wait, self.shared.drain_timeout = MAX_WAIT, DRAIN
-        self.shared.pinned = frozenset(pinned)
         self.turns = {name: Turns(max_wait=MAX_WAIT, drain_timeout=DRAIN) for name in self.sizes}
         self.shared.turns = self.turns
         for one in self.turns.values():
@@ -44,6 +43,11 @@ class SharedPool:
         self._for = ""
 
     # What the test does
+
+    def pins(self, name: str) -> SharedPool:
+        """Its profile says that it stays."""
+        self.shared.pinned |= {name}
+        return self
 
     def asks(self, name: str) -> int:
         """A request; its ticket."""

@@ -76,7 +76,7 @@ def test_busy_ones_stay() -> None:
 
 
 def test_none_goes_where_all_that_may_go_would_not_do() -> None:
-    pool = full(SharedPool(3, pinned="a", a=1, b=1, c=3))
+    pool = full(SharedPool(3, a=1, b=1, c=3).pins("a"))
     waits = pool.asks("c")
     assert pool.told == []
     assert pool.refused[waits].startswith("It does not fit: it needs 0 MiB on gpu")
@@ -96,7 +96,7 @@ def test_none_goes_where_only_the_busy_ones_would_do() -> None:
 
 
 def test_a_pinned_one_stays_however_long_somebody_waits() -> None:
-    pool = full(SharedPool(2, pinned="a"))
+    pool = full(SharedPool().pins("a"))
     pool.passes(3600)
     pool.runs("b")
     pool.asks("c")
