@@ -55,8 +55,12 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def price(self) -> float:
         """What its end costs, see above: seconds, per second of idleness."""
-        loads_s = self.reload_s + sum(self.holds.values()) / READ_BYTES_PER_S
-        return loads_s / (max(self.idle_s, 0.0) + JUST_NOW_S)
+        return self.loads_s / (max(self.idle_s, 0.0) + JUST_NOW_S)
+
+    @property
+    def loads_s(self) -> float:
+        """Seconds that loading it again is taken to need."""
+        return self.reload_s + sum(self.holds.values()) / READ_BYTES_PER_S
 
 
 def cheapest(

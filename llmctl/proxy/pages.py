@@ -119,7 +119,7 @@ def _model(proxy: "Proxy", relay: "Relay", _: Request) -> None:
 
 def state_of(proxy: "Proxy", served: "Served") -> State:
     """Newer than the last look at the box, where we know better."""
-    if proxy.table.active.get(proxy.board.queue_of(served)) == served.name:
+    if proxy.table.active.get(served.queue) == served.name:
         return State.READY
     return State.LOADING if served.name in proxy.board.loading else served.state
 
@@ -217,6 +217,7 @@ def _status(proxy: "Proxy") -> dict[str, Any]:
             }
             for name, machine in proxy.board.replicas.machines.items()
         },
+        "pools": proxy.board.sharing.facts(),
         "requests": [
             {
                 "ticket": relay.ticket, "endpoint": relay.record.endpoint, "key": relay.record.key,
