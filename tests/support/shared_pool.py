@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from llmctl.core.eviction import Ledger
 from llmctl.proxy.dialect import Trouble
-from llmctl.proxy.shared import Cut, Deny, Evict, Open, Shared, Weigh
+from llmctl.proxy.shared import Cut, Deny, Evict, Open, Shared, Trim, Weigh
 from llmctl.proxy.turns import Admit, Refuse, StartSwitch, Turns
 from llmctl.proxy.turns import Cut as CutTurn
 
@@ -150,6 +150,9 @@ class SharedPool:
                 self._do(model, actions)
             case Cut(model):
                 self.told.append(f"cut {model}")
+            case Trim(model):
+                self.told.append(f"trim {model}")
+                self.shared.is_held_up = True
 
     def _evict(self, model: str, names: Sequence[str]) -> None:
         self.told.append(f"stop {','.join(names)} for {model}")

@@ -257,6 +257,38 @@ def test_memory_that_is_not_free_at_once_is_waited_for() -> None:
     assert pool.told == [f"stop {gone} for c", "start c"]
 
 
+def test_replicas_with_nothing_to_do_go_before_any_member() -> None:
+    pool = full(SharedPool(3, a=2, b=1, c=1))
+    pool.shared.spare = frozenset("a")
+    pool.asks("c")
+    assert pool.told == ["trim a"]
+    pool.passes(60)
+    assert pool.told == ["trim a"]
+    pool.sizes["a"], pool.shared.spare, pool.shared.is_held_up = 1, frozenset(), False
+    pool.shared.changed()
+    pool.settle()
+    assert pool.told == ["trim a", "start c"]
+
+
+def test_replicas_stay_where_nothing_would_help() -> None:
+    pool = full(SharedPool(2, a=1, b=1, c=3))
+    pool.shared.spare = frozenset("a")
+    waits = pool.asks("c")
+    assert pool.told == []
+    assert waits in pool.refused
+
+
+def test_nothing_is_decided_while_a_replica_starts() -> None:
+    pool = full()
+    pool.shared.is_held_up = True
+    pool.asks("c")
+    pool.passes(5)
+    assert pool.told == []
+    pool.shared.is_held_up = False
+    pool.settle()
+    assert len(pool.told) == 1
+
+
 def test_loads_are_measured() -> None:
     pool = SharedPool()
     pool.asks("a")

@@ -40,18 +40,27 @@ class Box(Alone):
         self.stuck: LlmctlError | None = None
         self.mode = True
         self.ttl_s: float | None = None
+        self.replica, self.whole = False, 2
 
     def served(self, name: str) -> Served:
         return Served(
             name=name, group="gpu" if name in "abc" else "other", port=12350 + ord(name),
             state=State.READY if name in self.running else State.STOPPED, pid=ord(name),
+            most=2 if name == "a" and self.replica else 1,
             is_shared=self.mode and name in "abc", ttl_s=self.ttl_s,
         )  # fmt: skip
 
     def look(self) -> Seen:
         found = tuple(map(self.served, "abcx"))
         ready = {one.queue: one.name for one in found if one.name in self.running}
-        return Seen(found, ready, {}, ProxySettings(max_wait="30s", drain_timeout="60s"))
+        two = replace(self.served("a"), number=2, pid=2)
+        settings = ProxySettings(max_wait="30s", drain_timeout="60s")
+        return Seen(found, ready, {}, settings, replicas=(two,) if self.replica else ())
+
+    def stop_replica(self, name: str, number: int) -> None:
+        self.calls.append(f"stop {name}@{number}")
+        assert self.may_end.wait(20)
+        self.replica = False
 
     def switch(self, name: str, *, timeout: float, progress: Progress) -> None:
         del timeout, progress
@@ -67,7 +76,9 @@ class Box(Alone):
         if self.blind:
             raise self.blind
         mine = {one for one in self.running if one in "abc"}
-        return Ledger({"gpu": 1}, {"gpu": 2 - len(mine)}, {one: {"gpu": 1} for one in mine})
+        holds = {one: {"gpu": 2 if one == "a" and self.replica else 1} for one in mine}
+        used = sum(one["gpu"] for one in holds.values())
+        return Ledger({"gpu": 1}, {"gpu": self.whole - used}, holds)
 
     def unload(self, names: tuple[str, ...]) -> None:
         self.calls.append(f"stop {','.join(names)}")
@@ -170,7 +181,8 @@ class Scene:
     def instance(
         self, model: str, number: int, state: str, *, seconds: float = 0.0, why: str | None = None
     ) -> None:
-        raise AssertionError((model, number, state, seconds, why))
+        assert (model, number, seconds, why) == ("a", 2, 0, None)
+        self.told.append(f"{state} {model}@{number}")
 
     def unloading(
         self, model: str, state: str, *, why: str, room_for: str | None = None,
@@ -357,6 +369,28 @@ def test_a_pool_that_becomes_exclusive_is_one_group_again() -> None:
         assert one.served is not None
         assert one.served.queue == "gpu"
         await scene.admits(one)
+
+    run(play)
+
+
+def test_a_spare_replica_goes_first_and_none_is_started_meanwhile() -> None:
+    async def play(scene: Scene) -> None:
+        box = scene.box
+        await scene.runs("a", "b")
+        box.replica, box.whole = True, 3
+        await scene.board.look()
+        box.calls.clear()
+        box.may_end.clear()
+        third = scene.asks("c")
+        await scene.calls("stop a@2")
+        assert scene.board.replicas.machines["a"].is_held
+        assert scene.board.sharing.facts()["gpu"]["evictions"] == 0
+        box.may_end.set()
+        await scene.tells("stopped a@2")
+        await scene.board.look()
+        await scene.admits(third)
+        await scene.calls("start c")
+        assert not scene.board.replicas.machines["a"].is_held
 
     run(play)
 
