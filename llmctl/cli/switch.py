@@ -6,13 +6,19 @@ from typing import Annotated
 import typer
 
 from llmctl.cli.boxes import LOCAL, open_box
-from llmctl.cli.options import HostOption, JsonOption, NameArgument, VerboseOption
+from llmctl.cli.options import (
+    HostOption,
+    JsonOption,
+    NameArgument,
+    VerboseOption,
+    complete_profile,
+)
 from llmctl.cli.output import INTERRUPTED, answer, answer_json, say
 from llmctl.cli.progress import Progress
 from llmctl.engine.clock import SystemClock
 from llmctl.engine.execute import STOP_TIMEOUT_S
 from llmctl.engine.off import off as turn_off
-from llmctl.engine.off import units_of
+from llmctl.engine.off import units_named, units_of
 from llmctl.engine.switch import TIMEOUT_S, Options, Switch, Switched
 from llmctl.engine.switch import dry_run as steps_of
 from llmctl.errors import LlmctlError, UsageError
@@ -104,10 +110,12 @@ def _show(done: Switched, *, as_json: bool) -> None:
             "state": done.state.value,
             "ready_s": done.ready_s and round(done.ready_s, 3),
             "url": done.url,
+            "stopped": list(done.stopped),
         })  # fmt: skip
         return
     before = done.previous if done.previous not in (None, done.profile) else None
     instead = f", instead of {before}" if before else ""
+    instead += f", for which {' and '.join(done.stopped)} stopped" if done.stopped else ""
     if done.ready_s is None:
         answer(f"{done.profile} is starting{instead}: {done.url}")
     else:
@@ -115,6 +123,14 @@ def _show(done: Switched, *, as_json: bool) -> None:
 
 
 def off(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...",
+            autocompletion=complete_profile,
+            help="Only these; otherwise the models of all groups.",
+        ),
+    ] = None,
     group: Annotated[
         str | None, typer.Option(metavar="GROUP", help="Only this group; otherwise all groups.")
     ] = None,
@@ -126,8 +142,10 @@ def off(
     """Stop the running models."""
     if group is not None and everything:
         raise UsageError("--group and --all exclude each other.")
+    if names and (group is not None or everything):
+        raise UsageError("NAME stands alone, without --group or --all.")
     box = open_box(host, verbose=verbose)
-    units = units_of(box, group, everything=everything)
+    units = units_named(box, names) if names else units_of(box, group, everything=everything)
     with Progress(quiet=json) as progress:
         stopped = turn_off(
             box, units, clock=SystemClock(), report=progress.report, timeout=STOP_TIMEOUT_S

@@ -207,8 +207,8 @@ class LocalKeeper:
     def switch(self, name: str, *, timeout: float, progress: Progress) -> None:
         """See Keeper."""
         work = Switch(
-            Box(LocalHost()), name, options=Options(timeout=timeout), clock=SystemClock(),
-            report=_reporting(progress),
+            Box(LocalHost()), name, options=Options(timeout=timeout, room=False),
+            clock=SystemClock(), report=_reporting(progress),
         )  # fmt: skip
         work.run()
 
