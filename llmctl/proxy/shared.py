@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from llmctl.core.eviction import Ledger, Member, cheapest
+from llmctl.core.holding import ALONE, device_of, gib
 
 if TYPE_CHECKING:
     from llmctl.proxy.turns import Turns
@@ -256,20 +257,18 @@ def _idle(one: Member) -> Member:
 
 
 def _why(ledger: Ledger, members: Iterable[Member]) -> str:
-    """By how much, and who holds how much and stays."""
-    stay = [one for one in members if one.pinned]
+    """What is missing even then, and who stays."""
+    stay = " ".join(f"{one.name} is pinned." for one in members if one.pinned)
+    if ledger.need.get(ALONE, 0) > ledger.free.get(ALONE, 0):
+        return f"A model that cannot be planned runs alone in its pool. {stay}".rstrip()
     goes = [one for one in members if not one.pinned]
-    told = []
-    for device, need in sorted(ledger.need.items()):
-        free = ledger.free.get(device, 0)
-        more = sum(one.holds.get(device, 0) for one in goes)
-        if need > free + more:
-            held = [f"{one.name} (pinned) holds {_mib(one.holds[device])}"
-                    for one in stay if one.holds.get(device)]  # fmt: skip
-            text = f"it needs {_mib(need)} on {device}, and {_mib(free + more)} could be free"
-            told.append("; ".join([text, *held]))
-    return f"It does not fit: {', and '.join(told)}."
-
-
-def _mib(size: int) -> str:
-    return f"{size / (1 << 20):.0f} MiB"
+    lacks: dict[str, tuple[int, int]] = {}
+    for device, need in ledger.need.items():
+        could = ledger.free.get(device, 0) + sum(one.holds.get(device, 0) for one in goes)
+        if need > could:
+            lacks[device_of(device)] = need, could
+    told = " and ".join(
+        f"it needs {gib(need)} of {device}, and {gib(could)} could be free"
+        for device, (need, could) in lacks.items()
+    )
+    return f"It does not fit: {told}. {stay}".rstrip()

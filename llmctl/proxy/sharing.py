@@ -1,9 +1,10 @@
 """The pools of a box: what their machines say (shared.py) is done here, through the Keeper."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from llmctl.core.holding import ALONE, device_of, planned
 from llmctl.errors import DoesNotFitError, LlmctlError
 from llmctl.proxy.routing import Served
 from llmctl.proxy.shared import Action, Cut, Deny, Evict, Open, Shared, Trim, Weigh
@@ -162,6 +163,14 @@ class Sharing:
         return {name: _facts(shared, self._now()) for name, shared in self.pools.items()}
 
 
+def _sizes(held: Mapping[str, int]) -> dict[str, int]:
+    """By device, as its plan says, where there is one."""
+    found = {device_of(name): size for name, size in held.items() if name != ALONE}
+    return found | {
+        device_of(name): size for name, size in held.items() if name == planned(device_of(name))
+    }
+
+
 def _facts(shared: Shared, now: float) -> dict[str, Any]:
     return {
         "members": {
@@ -171,7 +180,7 @@ def _facts(shared: Shared, now: float) -> dict[str, Any]:
                 "idle_s": None if turns.busy or turns.ready is None
                 else round(now - turns.idle_since, 3),
                 "load_s": shared.loads_s.get(name),
-                "holds_bytes": dict(shared.holds.get(name, {})),
+                "holds_bytes": _sizes(shared.holds.get(name, {})),
             }
             for name, turns in shared.turns.items()
         },

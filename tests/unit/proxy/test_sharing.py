@@ -18,6 +18,7 @@ from llmctl.proxy.dialect import Trouble, endpoint_of
 from llmctl.proxy.keeper import Progress, Seen
 from llmctl.proxy.routing import Served
 from llmctl.proxy.switchboard import Switchboard
+from llmctl.proxy.unloading import Unloaded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -216,6 +217,8 @@ def test_two_run_beside_each_other_and_the_third_makes_one_go() -> None:
         assert scene.box.running == {"a", "c"}
         assert "began b room c 20" in scene.told
         assert "ok b room c 0" in scene.told
+        (gone,) = scene.board.unloading.last.items()
+        assert gone == ("b", Unloaded("room", "c", 20.0))
         facts = scene.board.sharing.facts()["gpu"]
         assert facts["evictions"] == 1
         assert facts["members"]["a"]["idle_s"] == 0.0
@@ -352,8 +355,10 @@ def test_ttl_unloads_what_had_nothing_to_do() -> None:
         await scene.calls("stop a")
         await scene.tells("ok a ttl None 0")
         await scene.board.look()
+        assert set(scene.board.unloading.last) == {"a", "x"}
         await scene.runs("a", "x")
         await scene.calls("start a", "start x")
+        assert scene.board.unloading.last == {}
 
     run(play, ttl_s=60.0)
 
