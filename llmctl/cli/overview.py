@@ -38,6 +38,9 @@ def _tell_of(proxy: ProxyView, *, known: Sequence[str]) -> None:
         return
     to = f", switching to {', '.join(proxy.switching)}" if proxy.switching else ""
     answer(f"proxy: {proxy.url}, {proxy.in_flight} in flight, {proxy.waiting} waiting{to}")
+    for one in proxy.unloaded:
+        why = f"made room for {one.room_for}" if one.room_for else "had nothing to do"
+        answer(f"proxy: {one.model} {why}, {duration(one.ago_s)} ago")
     for problem in proxy.problems:
         if problem not in known:
             warn(f"proxy: {problem}")

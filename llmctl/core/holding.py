@@ -27,6 +27,11 @@ def planned(name: str) -> str:
     return f"{name} as planned"
 
 
+def device_of(name: str) -> str:
+    """The device that a bound is of."""
+    return name.removesuffix(planned(""))
+
+
 class Space(msgspec.Struct, frozen=True):
     """A device as one profile's server sees it. key: the same for all builds, whatever they call
     it. free_bytes: None where config.yaml says what models may fill, whatever is free now.

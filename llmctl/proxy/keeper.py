@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from llmctl.core.eviction import Ledger
+from llmctl.core.fleet import is_in_pool
 from llmctl.core.guard.settings import merged
 from llmctl.core.profile_parts import seconds
 from llmctl.core.progress import Event, Report, Waiting
@@ -19,12 +20,11 @@ from llmctl.core.state import State
 from llmctl.core.words import unit_name
 from llmctl.engine.box import Box
 from llmctl.engine.clock import SystemClock
-from llmctl.engine.ledger import ledger
+from llmctl.engine.pool import ledger, unload
 from llmctl.engine.proxy_units import addresses
 from llmctl.engine.replicas import restart, start_replica, stop_replica
 from llmctl.engine.status import Instance, overview
 from llmctl.engine.switch import Options, Switch
-from llmctl.engine.unload import unload
 from llmctl.errors import ProfileError
 from llmctl.host.local import LocalHost
 from llmctl.proxy.keyfile import KeyFile
@@ -183,7 +183,7 @@ class LocalKeeper:
             vision=profile.mmproj is not None, key=box.api_key(profile),
             guard=merged(box.store.config.guard, profile.guard), most=profile.replicas.max,
             slots=profile.parallel, idle_timeout_s=seconds(profile.replicas.idle_timeout),
-            is_shared=_is_shared(box, profile), pinned=profile.pin,
+            is_shared=is_in_pool(profile, box.store.config), pinned=profile.pin,
             ttl_s=profile.ttl_s,
         )  # fmt: skip
 
@@ -232,11 +232,6 @@ class LocalKeeper:
     def unload(self, names: tuple[str, ...]) -> None:
         """See Keeper."""
         unload(Box(LocalHost()), names, clock=SystemClock(), report=_untold)
-
-
-def _is_shared(box: Box, profile: "Profile") -> bool:
-    group = box.store.config.groups.get(profile.group)
-    return group is not None and group.is_pool
 
 
 def _queues(

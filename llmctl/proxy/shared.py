@@ -6,7 +6,8 @@ once, whatever the others do. What the members have in common is memory, and so:
 - One start at a time. Whoever has waited longest comes first, or for whom others just went; one
   that cannot start yet lets others go before it, until it has waited `max_wait` seconds.
 - What does not fit beside what runs makes idle members go: the cheapest set that gives the room on
-  every device (core/eviction.py), and none if no set does. Busy and pinned ones stay.
+  every device (core/eviction.py), and none if no set does. Busy and pinned ones stay. Before that,
+  replicas with nothing to do are stopped, whosever they are.
 - No thrash: within `max_wait` only one eviction takes a member that has not been idle for as long
   as loading it again takes. A member that has may go at any time: keeping it any longer would cost
   more than it can save.
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from llmctl.core.eviction import Ledger, Member, cheapest
+from llmctl.core.holding import ALONE, device_of, gib
 
 if TYPE_CHECKING:
     from llmctl.proxy.turns import Turns
@@ -51,6 +53,12 @@ class Evict(msgspec.Struct, frozen=True):
     names: tuple[str, ...]
 
 
+class Trim(msgspec.Struct, frozen=True):
+    """Stop the replicas of this member that have nothing to do: it goes on answering."""
+
+    model: str
+
+
 class Deny(msgspec.Struct, frozen=True):
     """It would not fit even if everybody who may go went: who waits for it is told so."""
 
@@ -64,7 +72,7 @@ class Cut(msgspec.Struct, frozen=True):
     model: str
 
 
-Action = Weigh | Open | Evict | Deny | Cut
+Action = Weigh | Open | Evict | Trim | Deny | Cut
 
 
 class Shared:
@@ -84,6 +92,10 @@ class Shared:
         self.holds: Mapping[str, Mapping[str, int]] = {}
         """Bytes that members hold, as they were last weighed."""
         self.evictions = 0
+        self.spare: frozenset[str] = frozenset()
+        """Members with replicas that have nothing to do."""
+        self.is_held_up = False
+        """Does a replica start or end? What is free is not known then."""
         self._room_for: str | None = None
         self._closed_for: str | None = None
         self._opened_at = self._closed_since = 0.0
@@ -115,11 +127,21 @@ class Shared:
 
     # Deciding
 
+    @property
+    def is_at_work(self) -> bool:
+        """Is one weighed or started, or do others go for it?"""
+        return self.weighing is not None or bool(self.evicting) or self.starting is not None
+
+    @property
+    def is_wanted(self) -> bool:
+        """Does anybody wait for memory?"""
+        return self.is_at_work or bool(self._wanting())
+
     def settle(self, now: float) -> list[Action]:
         """What is to be done now. It is asked whenever anything of the above, or anything in the
         Turns, may have changed, and once a second."""
         self._see_start(now)
-        if self.weighing is not None or self.evicting or self.starting is not None:
+        if self.is_at_work or self.is_held_up:
             return []
         wanting = self._wanting()
         names = [name for _, name in wanting]
@@ -174,11 +196,13 @@ class Shared:
         if found == ():
             self.starting, self._opened_at, self._room_for = name, now, None
             return [Open(name)]
-        if found is not None:
-            return self._evict(name, found, now)
         free = cheapest(ledger.need, ledger.free, [_idle(one) for one in members])
         if free is None:
             return [] if self._still_settles(name, now) else [Deny(name, _why(ledger, members))]
+        if spare := sorted(self.spare & ledger.holds.keys()):
+            return [Trim(one) for one in spare]
+        if found is not None:
+            return self._evict(name, found, now)
         return self._drain(name, free, now) if is_late else []
 
     def _evict(self, name: str, names: tuple[str, ...], now: float) -> list[Action]:
@@ -233,20 +257,18 @@ def _idle(one: Member) -> Member:
 
 
 def _why(ledger: Ledger, members: Iterable[Member]) -> str:
-    """By how much, and who holds how much and stays."""
-    stay = [one for one in members if one.pinned]
+    """What is missing even then, and who stays."""
+    stay = " ".join(f"{one.name} is pinned." for one in members if one.pinned)
+    if ledger.need.get(ALONE, 0) > ledger.free.get(ALONE, 0):
+        return f"A model that cannot be planned runs alone in its pool. {stay}".rstrip()
     goes = [one for one in members if not one.pinned]
-    told = []
-    for device, need in sorted(ledger.need.items()):
-        free = ledger.free.get(device, 0)
-        more = sum(one.holds.get(device, 0) for one in goes)
-        if need > free + more:
-            held = [f"{one.name} (pinned) holds {_mib(one.holds[device])}"
-                    for one in stay if one.holds.get(device)]  # fmt: skip
-            text = f"it needs {_mib(need)} on {device}, and {_mib(free + more)} could be free"
-            told.append("; ".join([text, *held]))
-    return f"It does not fit: {', and '.join(told)}."
-
-
-def _mib(size: int) -> str:
-    return f"{size / (1 << 20):.0f} MiB"
+    lacks: dict[str, tuple[int, int]] = {}
+    for device, need in ledger.need.items():
+        could = ledger.free.get(device, 0) + sum(one.holds.get(device, 0) for one in goes)
+        if need > could:
+            lacks[device_of(device)] = need, could
+    told = " and ".join(
+        f"it needs {gib(need)} of {device}, and {gib(could)} could be free"
+        for device, (need, could) in lacks.items()
+    )
+    return f"It does not fit: {told}. {stay}".rstrip()

@@ -1,12 +1,13 @@
 """The pools of a box: what their machines say (shared.py) is done here, through the Keeper."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from llmctl.core.holding import ALONE, device_of, planned
 from llmctl.errors import DoesNotFitError, LlmctlError
 from llmctl.proxy.routing import Served
-from llmctl.proxy.shared import Action, Cut, Deny, Evict, Open, Shared, Weigh
+from llmctl.proxy.shared import Action, Cut, Deny, Evict, Open, Shared, Trim, Weigh
 from llmctl.proxy.tasks import spawn
 from llmctl.proxy.turns import Cut as CutModel
 from llmctl.proxy.unloading import ROOM
@@ -58,6 +59,7 @@ class Sharing:
                 self._running[group] = running
                 shared.changed()
             self._settle(shared)
+        self._hold()
 
     # What else happens
 
@@ -73,7 +75,7 @@ class Sharing:
             self._settle(shared)
 
     def changed(self) -> None:
-        """A model outside of the pools, or a replica, has started or ended."""
+        """A replica has started or ended."""
         for shared in self.pools.values():
             shared.changed()
 
@@ -82,10 +84,19 @@ class Sharing:
     def _settle(self, shared: Shared) -> None:
         settings = self._board.settings
         shared.max_wait, shared.drain_timeout = settings.max_wait_s, settings.drain_timeout_s
+        replicas = self._board.replicas
+        shared.is_held_up = replicas.is_changing
+        shared.spare = frozenset(name for name in shared.turns if replicas.spare(name))
         actions = shared.settle(self._now())
         self._close(shared)
+        self._hold()
         for action in actions:
             self._act(shared, action)
+
+    def _hold(self) -> None:
+        """No replica is started while a member of a pool wants memory."""
+        is_held = any(one.is_wanted for one in self.pools.values())
+        self._board.replicas.hold(is_held=is_held)
 
     def _close(self, shared: Shared) -> None:
         """Who takes no requests, and who takes some again."""
@@ -113,6 +124,8 @@ class Sharing:
                     served, why=ROOM, room_for=model,
                     then=lambda: self._evicted(shared, model),
                 )  # fmt: skip
+            case Trim(model):
+                self._board.replicas.trim(model)
             case Deny(model, why):
                 self._deny(model, DoesNotFitError(why))
             case Cut(model):
@@ -150,6 +163,14 @@ class Sharing:
         return {name: _facts(shared, self._now()) for name, shared in self.pools.items()}
 
 
+def _sizes(held: Mapping[str, int]) -> dict[str, int]:
+    """By device, as its plan says, where there is one."""
+    found = {device_of(name): size for name, size in held.items() if name != ALONE}
+    return found | {
+        device_of(name): size for name, size in held.items() if name == planned(device_of(name))
+    }
+
+
 def _facts(shared: Shared, now: float) -> dict[str, Any]:
     return {
         "members": {
@@ -159,7 +180,7 @@ def _facts(shared: Shared, now: float) -> dict[str, Any]:
                 "idle_s": None if turns.busy or turns.ready is None
                 else round(now - turns.idle_since, 3),
                 "load_s": shared.loads_s.get(name),
-                "holds_bytes": dict(shared.holds.get(name, {})),
+                "holds_bytes": _sizes(shared.holds.get(name, {})),
             }
             for name, turns in shared.turns.items()
         },

@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from llmctl.errors import LlmctlError
 from llmctl.proxy.routing import Served
 from llmctl.proxy.tasks import spawn
@@ -22,14 +24,34 @@ ROOM, TTL = "room", "ttl"
 """Why a model is unloaded."""
 
 
+class Unloaded(msgspec.Struct, frozen=True):
+    """Why a model does not run. at: when that was decided."""
+
+    why: str
+    room_for: str | None
+    at: float
+
+
 class Unloading:
-    """Of one box. changes: a number that is another one whenever something began or ended."""
+    """Of one box. changes: a number that is another one whenever something began or ended. last: of
+    each model that does not run since we stopped it."""
 
     def __init__(
         self, board: "Switchboard", keeper: "Keeper", now: Callable[[], float], told: "Told"
     ) -> None:
         self._board, self._keeper, self._now, self._told = board, keeper, now, told
         self.changes = 0
+        self._last: dict[str, Unloaded] = {}
+
+    @property
+    def last(self) -> dict[str, Unloaded]:
+        """Of those that do not run, or are not about to."""
+        served, loading = self._board.table.served, self._board.loading
+        for name in list(self._last):
+            queue = self._board.queues.get(served[name].queue) if name in served else None
+            if queue is None or name in loading or name in (queue.ready, queue.coming):
+                del self._last[name]
+        return self._last
 
     def tick(self) -> None:
         """Time has passed: whoever has had nothing to do for its ttl goes."""
@@ -49,6 +71,7 @@ class Unloading:
             turns = self._board.turns(one.queue)
             idle_s = self._now() - turns.idle_since
             turns.goes()
+            self._last[one.name] = Unloaded(why, room_for, self._now())
             self._board.is_gone(one)
             self._told.unloading(one.name, "began", why=why, room_for=room_for, idle_s=idle_s)
         names = ", ".join(one.name for one in those)

@@ -86,10 +86,12 @@ def test_two_that_fit_stay_and_the_third_makes_one_go(proxy: PoolSite) -> None:
     assert f'llmctl_evictions_total{{model="{gone}",why="room"}} 1' in told
     assert f'llmctl_evictions_total{{model="{stays}"' not in told
     states = {
-        one["id"]: (one["state"], one["instances"])
+        one["id"]: (one["state"], one["instances"], one["unloaded"] and one["unloaded"]["why"])
         for one in asyncio.run(get(proxy.port, "/v1/models")).json["data"]
     }
-    assert states == {gone: ("stopped", 0), stays: ("ready", 1), "c": ("ready", 1)}
+    assert states == {
+        gone: ("stopped", 0, "room"), stays: ("ready", 1, None), "c": ("ready", 1, None),
+    }  # fmt: skip
 
 
 def test_a_busy_one_stays_and_the_one_that_ends_first_goes(proxy: PoolSite) -> None:

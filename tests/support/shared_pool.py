@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from llmctl.core.eviction import Ledger
 from llmctl.proxy.dialect import Trouble
-from llmctl.proxy.shared import Cut, Deny, Evict, Open, Shared, Weigh
+from llmctl.proxy.shared import Cut, Deny, Evict, Open, Shared, Trim, Weigh
 from llmctl.proxy.turns import Admit, Refuse, StartSwitch, Turns
 from llmctl.proxy.turns import Cut as CutTurn
 
@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     from llmctl.proxy.shared import Action
     from llmctl.proxy.turns import Action as TurnAction
 
+MIB = 1 << 20
 MAX_WAIT, DRAIN = 30.0, 300.0
 FAILED = Trouble(503, "switch_failed", "It could not be started.")
 
 
 class SharedPool:
-    """Models with a size each on one device. `now` is the test's; starts and stops end when it says
-    so. told: what was begun, in order. lag: bytes that are not free although nobody holds them."""
+    """Models with a size each on one device, in MiB. `now` is the test's; starts and stops end when
+    it says so. told: what was begun, in order. lag: MiB that are not free, though nobody holds
+    them."""
 
     def __init__(self, capacity: int = 2, **sizes: int) -> None:
         self.sizes = sizes or {"a": 1, "b": 1, "c": 1}
@@ -150,6 +152,9 @@ class SharedPool:
                 self._do(model, actions)
             case Cut(model):
                 self.told.append(f"cut {model}")
+            case Trim(model):
+                self.told.append(f"trim {model}")
+                self.shared.is_held_up = True
 
     def _evict(self, model: str, names: Sequence[str]) -> None:
         self.told.append(f"stop {','.join(names)} for {model}")
@@ -161,8 +166,8 @@ class SharedPool:
 
     def _ledger(self, model: str) -> Ledger:
         free = max(self.capacity - self.used - self.lag, 0)
-        holds = {name: {"gpu": self.sizes[name]} for name in self.running}
-        return Ledger({"gpu": self.sizes[model]}, {"gpu": free}, holds)
+        holds = {name: {"gpu": self.sizes[name] * MIB} for name in self.running}
+        return Ledger({"gpu": self.sizes[model] * MIB}, {"gpu": free * MIB}, holds)
 
     def _do(self, name: str, actions: Sequence[TurnAction]) -> None:
         for action in actions:

@@ -79,8 +79,9 @@ def test_none_goes_where_all_that_may_go_would_not_do() -> None:
     pool = full(SharedPool(3, a=1, b=1, c=3).pins("a"))
     waits = pool.asks("c")
     assert pool.told == []
-    assert pool.refused[waits].startswith("It does not fit: it needs 0 MiB on gpu")
-    assert "a (pinned) holds" in pool.refused[waits]
+    assert pool.refused[waits] == (
+        "It does not fit: it needs 3 MiB of gpu, and 2 MiB could be free. a is pinned."
+    )
     assert pool.running == {"a", "b"}
 
 
@@ -255,6 +256,38 @@ def test_memory_that_is_not_free_at_once_is_waited_for() -> None:
     pool.lag = 0
     pool.passes(KNOWN_FOR_S)
     assert pool.told == [f"stop {gone} for c", "start c"]
+
+
+def test_replicas_with_nothing_to_do_go_before_any_member() -> None:
+    pool = full(SharedPool(3, a=2, b=1, c=1))
+    pool.shared.spare = frozenset("a")
+    pool.asks("c")
+    assert pool.told == ["trim a"]
+    pool.passes(60)
+    assert pool.told == ["trim a"]
+    pool.sizes["a"], pool.shared.spare, pool.shared.is_held_up = 1, frozenset(), False
+    pool.shared.changed()
+    pool.settle()
+    assert pool.told == ["trim a", "start c"]
+
+
+def test_replicas_stay_where_nothing_would_help() -> None:
+    pool = full(SharedPool(2, a=1, b=1, c=3))
+    pool.shared.spare = frozenset("a")
+    waits = pool.asks("c")
+    assert pool.told == []
+    assert waits in pool.refused
+
+
+def test_nothing_is_decided_while_a_replica_starts() -> None:
+    pool = full()
+    pool.shared.is_held_up = True
+    pool.asks("c")
+    pool.passes(5)
+    assert pool.told == []
+    pool.shared.is_held_up = False
+    pool.settle()
+    assert len(pool.told) == 1
 
 
 def test_loads_are_measured() -> None:

@@ -18,6 +18,7 @@ from llmctl.proxy.dialect import Trouble, endpoint_of
 from llmctl.proxy.keeper import Progress, Seen
 from llmctl.proxy.routing import Served
 from llmctl.proxy.switchboard import Switchboard
+from llmctl.proxy.unloading import Unloaded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -40,18 +41,27 @@ class Box(Alone):
         self.stuck: LlmctlError | None = None
         self.mode = True
         self.ttl_s: float | None = None
+        self.replica, self.whole = False, 2
 
     def served(self, name: str) -> Served:
         return Served(
             name=name, group="gpu" if name in "abc" else "other", port=12350 + ord(name),
             state=State.READY if name in self.running else State.STOPPED, pid=ord(name),
+            most=2 if name == "a" and self.replica else 1,
             is_shared=self.mode and name in "abc", ttl_s=self.ttl_s,
         )  # fmt: skip
 
     def look(self) -> Seen:
         found = tuple(map(self.served, "abcx"))
         ready = {one.queue: one.name for one in found if one.name in self.running}
-        return Seen(found, ready, {}, ProxySettings(max_wait="30s", drain_timeout="60s"))
+        two = replace(self.served("a"), number=2, pid=2)
+        settings = ProxySettings(max_wait="30s", drain_timeout="60s")
+        return Seen(found, ready, {}, settings, replicas=(two,) if self.replica else ())
+
+    def stop_replica(self, name: str, number: int) -> None:
+        self.calls.append(f"stop {name}@{number}")
+        assert self.may_end.wait(20)
+        self.replica = False
 
     def switch(self, name: str, *, timeout: float, progress: Progress) -> None:
         del timeout, progress
@@ -67,7 +77,9 @@ class Box(Alone):
         if self.blind:
             raise self.blind
         mine = {one for one in self.running if one in "abc"}
-        return Ledger({"gpu": 1}, {"gpu": 2 - len(mine)}, {one: {"gpu": 1} for one in mine})
+        holds = {one: {"gpu": 2 if one == "a" and self.replica else 1} for one in mine}
+        used = sum(one["gpu"] for one in holds.values())
+        return Ledger({"gpu": 1}, {"gpu": self.whole - used}, holds)
 
     def unload(self, names: tuple[str, ...]) -> None:
         self.calls.append(f"stop {','.join(names)}")
@@ -170,7 +182,8 @@ class Scene:
     def instance(
         self, model: str, number: int, state: str, *, seconds: float = 0.0, why: str | None = None
     ) -> None:
-        raise AssertionError((model, number, state, seconds, why))
+        assert (model, number, seconds, why) == ("a", 2, 0, None)
+        self.told.append(f"{state} {model}@{number}")
 
     def unloading(
         self, model: str, state: str, *, why: str, room_for: str | None = None,
@@ -204,6 +217,8 @@ def test_two_run_beside_each_other_and_the_third_makes_one_go() -> None:
         assert scene.box.running == {"a", "c"}
         assert "began b room c 20" in scene.told
         assert "ok b room c 0" in scene.told
+        (gone,) = scene.board.unloading.last.items()
+        assert gone == ("b", Unloaded("room", "c", 20.0))
         facts = scene.board.sharing.facts()["gpu"]
         assert facts["evictions"] == 1
         assert facts["members"]["a"]["idle_s"] == 0.0
@@ -340,8 +355,10 @@ def test_ttl_unloads_what_had_nothing_to_do() -> None:
         await scene.calls("stop a")
         await scene.tells("ok a ttl None 0")
         await scene.board.look()
+        assert set(scene.board.unloading.last) == {"a", "x"}
         await scene.runs("a", "x")
         await scene.calls("start a", "start x")
+        assert scene.board.unloading.last == {}
 
     run(play, ttl_s=60.0)
 
@@ -357,6 +374,28 @@ def test_a_pool_that_becomes_exclusive_is_one_group_again() -> None:
         assert one.served is not None
         assert one.served.queue == "gpu"
         await scene.admits(one)
+
+    run(play)
+
+
+def test_a_spare_replica_goes_first_and_none_is_started_meanwhile() -> None:
+    async def play(scene: Scene) -> None:
+        box = scene.box
+        await scene.runs("a", "b")
+        box.replica, box.whole = True, 3
+        await scene.board.look()
+        box.calls.clear()
+        box.may_end.clear()
+        third = scene.asks("c")
+        await scene.calls("stop a@2")
+        assert scene.board.replicas.machines["a"].is_held
+        assert scene.board.sharing.facts()["gpu"]["evictions"] == 0
+        box.may_end.set()
+        await scene.tells("stopped a@2")
+        await scene.board.look()
+        await scene.admits(third)
+        await scene.calls("start c")
+        assert not scene.board.replicas.machines["a"].is_held
 
     run(play)
 
