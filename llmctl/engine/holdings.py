@@ -61,6 +61,10 @@ class Holdings:
     def _config(self) -> Config:
         return self._box.store.config
 
+    def survey(self, profile: Profile) -> Survey:
+        """What a profile's build lists now."""
+        return self._look(profile)[0]
+
     def _look(self, profile: Profile) -> tuple[Survey, Place]:
         """What a profile's server sees. Profiles with the same build see the same."""
         key = msgspec.json.encode((profile.binary, profile.env, profile.devices)).decode()

@@ -75,12 +75,13 @@ class Room(msgspec.Struct, frozen=True):
 
 
 def room_of(
-    box: Box, name: str, instances: Iterable[Instance] | None = None, *, again: bool = False
-) -> Room:
+    box: Box, name: str, instances: Iterable[Instance] | None = None, *, again: bool = False,
+    found: Holdings | None = None,
+) -> Room:  # fmt: skip
     """What a profile needs and what there is now; again: for one more instance of it, beside those
-    that run. instances: what runs, where that was looked at just now. ProfileError: there is no
-    such profile, or it is wrong."""
-    resolved, found = box.resolve(name, ask=True), Holdings(box)
+    that run. instances, found: what runs, and what devices there are, where that was looked at just
+    now. ProfileError: there is no such profile, or it is wrong."""
+    resolved, found = box.resolve(name, ask=True), found or Holdings(box)
     running = overview(box).instances if instances is None else instances
     holders = found.holders(running)
     need, group = found.priced(resolved), resolved.profile.group
