@@ -60,8 +60,11 @@ def proxy_lines(proxy: ProxyView | None, *, known: Sequence[str]) -> tuple[list[
         state = proxy.state.value
         return [], [f"the proxy does not answer on {proxy.url} ({state}): llmctl proxy status"]
     to = f", switching to {', '.join(proxy.switching)}" if proxy.switching else ""
-    line = f"proxy: {proxy.url}, {proxy.in_flight} in flight, {proxy.waiting} waiting{to}"
-    return [line], [f"proxy: {one}" for one in proxy.problems if one not in known]
+    said = [f"proxy: {proxy.url}, {proxy.in_flight} in flight, {proxy.waiting} waiting{to}"]
+    for one in proxy.unloaded:
+        why = f"made room for {one.room_for}" if one.room_for else "had nothing to do"
+        said.append(f"proxy: {one.model} {why}, {duration(one.ago_s)} ago")
+    return said, [f"proxy: {one}" for one in proxy.problems if one not in known]
 
 
 def _row(one: Instance) -> tuple[str, ...]:
@@ -82,6 +85,8 @@ def facts(seen: Overview, *, proxy: ProxyView | None = None) -> dict[str, Any]:
                 "active": one.active,
                 "state": one.state.value,
                 "faults": list(one.faults),
+                "mode": one.mode,
+                "running": list(one.running),
             }
             for one in seen.groups
         ],

@@ -4,10 +4,18 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from llmctl.cli.boxes import LOCAL, open_box
-from llmctl.cli.options import HostOption, HostsOption, JsonOption, NameArgument, VerboseOption
+from llmctl.cli.options import (
+    HostOption,
+    HostsOption,
+    JsonOption,
+    NameArgument,
+    VerboseOption,
+    complete_profile,
+)
 from llmctl.cli.output import INTERRUPTED, answer, answer_json, say
 from llmctl.cli.progress import Progress
 from llmctl.cli.several import answer_each, ask_each, complain_of_each, leave, names_of, notes_of
@@ -15,7 +23,7 @@ from llmctl.core.progress import Report
 from llmctl.engine.box import Box
 from llmctl.engine.clock import SystemClock
 from llmctl.engine.execute import STOP_TIMEOUT_S
-from llmctl.engine.off import Stopped, units_of
+from llmctl.engine.off import Stopped, units_named, units_of
 from llmctl.engine.off import off as turn_off
 from llmctl.engine.switch import TIMEOUT_S, Options, Switch, Switched
 from llmctl.engine.switch import dry_run as steps_of
@@ -108,6 +116,7 @@ def switched_facts(done: Switched) -> dict[str, Any]:
         "state": done.state.value,
         "ready_s": done.ready_s and round(done.ready_s, 3),
         "url": done.url,
+        "stopped": list(done.stopped),
     }
 
 
@@ -118,6 +127,7 @@ def show_switched(done: Switched, *, as_json: bool) -> None:
         return
     before = done.previous if done.previous not in (None, done.profile) else None
     instead = f", instead of {before}" if before else ""
+    instead += f", for which {' and '.join(done.stopped)} stopped" if done.stopped else ""
     if done.ready_s is None:
         answer(f"{done.profile} is starting{instead}: {done.url}")
     else:
@@ -125,6 +135,14 @@ def show_switched(done: Switched, *, as_json: bool) -> None:
 
 
 def off(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...",
+            autocompletion=complete_profile,
+            help="Only these; otherwise the models of all groups.",
+        ),
+    ] = None,
     group: Annotated[
         str | None, typer.Option(metavar="GROUP", help="Only this group; otherwise all groups.")
     ] = None,
@@ -136,32 +154,40 @@ def off(
     """Stop the running models."""
     if group is not None and everything:
         raise UsageError("--group and --all exclude each other.")
-    names = names_of(host)
-    if len(names) > 1:
-        _off_each(names, group, everything=everything, as_json=json, verbose=verbose)
+    if names and (group is not None or everything):
+        raise UsageError("NAME stands alone, without --group or --all.")
+    wanted = _Wanted(tuple(names or ()), group, everything)
+    boxes = names_of(host)
+    if len(boxes) > 1:
+        _off_each(boxes, wanted, as_json=json, verbose=verbose)
         return
-    box = open_box(names[0], verbose=verbose)
+    box = open_box(boxes[0], verbose=verbose)
     with Progress(quiet=json) as progress:
-        stopped = _off(box, group, everything=everything, report=progress.report)
+        stopped = _off(box, wanted, progress.report)
     if json:
         answer_json(_off_facts(stopped))
     else:
         answer(_off_words(stopped))
 
 
-def _off(box: Box, group: str | None, *, everything: bool, report: Report) -> Stopped:
-    units = units_of(box, group, everything=everything)
+class _Wanted(msgspec.Struct, frozen=True):
+    """What is to be stopped: these profiles, or a group, or everything."""
+
+    names: tuple[str, ...] = ()
+    group: str | None = None
+    everything: bool = False
+
+
+def _off(box: Box, wanted: _Wanted, report: Report) -> Stopped:
+    if wanted.names:
+        units = units_named(box, wanted.names)
+    else:
+        units = units_of(box, wanted.group, everything=wanted.everything)
     return turn_off(box, units, clock=SystemClock(), report=report, timeout=STOP_TIMEOUT_S)
 
 
-def _off_each(
-    names: Sequence[str], group: str | None, *, everything: bool, as_json: bool, verbose: bool
-) -> None:
-    told = ask_each(
-        names,
-        lambda box: _off(box, group, everything=everything, report=notes_of(box.host.name)),
-        verbose=verbose,
-    )
+def _off_each(boxes: Sequence[str], wanted: _Wanted, *, as_json: bool, verbose: bool) -> None:
+    told = ask_each(boxes, lambda box: _off(box, wanted, notes_of(box.host.name)), verbose=verbose)
     if as_json:
         answer_each(told, _off_facts)
     else:

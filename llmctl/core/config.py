@@ -31,10 +31,18 @@ class Binary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Profiles of which at most one runs: their port, and foreign units that exclude them."""
+    """Profiles that share devices: their port, foreign units that exclude them, and how many of
+    them run. exclusive: at most one. pool: as many as fit, each on ports of its own
+    (core/pool_ports.py)."""
 
     port: Annotated[int, Meta(ge=1024, le=65535)]
     conflicts: tuple[str, ...] = ()
+    mode: Literal["exclusive", "pool"] = "exclusive"
+
+    @property
+    def is_pool(self) -> bool:
+        """May several members run at once?"""
+        return self.mode == "pool"
 
 
 class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,9 +75,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     groups: Annotated[
         dict[str, Group],
         Meta(
-            title="names with {port: N, conflicts: [UNIT, ...]} each",
-            description="Groups of profiles of which at most one runs, and foreign user units that "
-            "must not run beside them.",
+            title="names with {port: N, conflicts: [UNIT, ...], mode: exclusive|pool} each",
+            description="Groups of profiles of which at most one runs (`mode: pool`: as many as "
+            "fit), and foreign user units that must not run beside them.",
             examples=[{"gpu": {"port": 12340, "conflicts": ["lmstudio.service"]}}],
         ),
     ] = msgspec.field(default_factory=lambda: {DEFAULT_GROUP: Group(port=FIRST_PORT)})

@@ -25,12 +25,15 @@ def clashes(profile: Profile, others: Iterable[Profile], config: Config) -> Iter
     if profile.port is not None:
         yield from _port_clashes(profile.port, rest, config)
     yield from _replica_clashes(profile, rest, config)
+    if profile.pin and profile.group in config.groups and not is_in_pool(profile, config):
+        text = f"only in a pool: members of group {profile.group} make way for each other"
+        yield ("pin",), text
 
 
 def _port_clashes(port: int, rest: Iterable[Profile], config: Config) -> Iterator[Complaint]:
     taken: dict[int, str] = {}
     for other in rest:
-        taken |= dict.fromkeys(_ports(other, config)[0 if other.is_resident else 1 :], other.name)
+        taken |= dict.fromkeys(ports_of(other, config)[0 if other.is_resident else 1 :], other.name)
     if port in taken:
         yield ("port",), f"{port} is {taken[port]}'s"
     groups: Mapping[int, str] = {group.port: name for name, group in config.groups.items()}
@@ -46,16 +49,25 @@ def _replica_clashes(
     taken = {one.port: f"group {name}" for name, one in config.groups.items()}
     for other in rest:
         if other.is_resident or other.group != profile.group:
-            taken |= dict.fromkeys(_ports(other, config), other.name)
-    for port in _ports(profile, config)[1:]:
+            taken |= dict.fromkeys(ports_of(other, config), other.name)
+    for port in ports_of(profile, config)[1:]:
         if port in taken:
             yield ("replicas", "max"), f"a replica would listen on {port}, which is {taken[port]}'s"
         elif port > MOST_PORT:
             yield ("replicas", "max"), f"a replica would listen on {port}; there is none"
 
 
-def _ports(profile: Profile, config: Config) -> list[int]:
-    """Of its instances, the first one's at first; none, where its group is not known."""
+def is_in_pool(profile: Profile, config: Config) -> bool:
+    """May it run beside other members of its group?"""
+    group = config.groups.get(profile.group)
+    return group is not None and group.is_pool
+
+
+def ports_of(profile: Profile, config: Config) -> list[int]:
+    """Ports that are settled by what is written: of its instances, the first one's at first; none,
+    where its group is not known, or is a pool: that gives way (core/pool_ports.py)."""
+    if is_in_pool(profile, config):
+        return []
     group = config.groups.get(profile.group)
     base = profile.port or (group.port if group is not None else None)
     if base is None:

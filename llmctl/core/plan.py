@@ -77,7 +77,8 @@ class Observed(msgspec.Struct, frozen=True):
     that are. running: digest of the process that the wanted unit runs. previous_text: the text
     that the first active member's process was started from, None when it is not known (any more).
     kept: the text that the wanted unit was last ready with. needs_reload: its file changed since
-    systemd read it.
+    systemd read it. In a pool: beside: other members that are up and stay; leaving: those that are
+    stopped to make room.
     """
 
     texts: Mapping[str, str | None]
@@ -87,6 +88,8 @@ class Observed(msgspec.Struct, frozen=True):
     kept: str | None = None
     previous_text: str | None = None
     needs_reload: bool = False
+    beside: tuple[str, ...] = ()
+    leaving: tuple[str, ...] = ()
 
     @property
     def previous(self) -> str | None:
@@ -103,6 +106,7 @@ def plan_switch(wanted: Wanted, observed: Observed) -> tuple[Step, ...]:
     return (
         *writes,
         *reload,
+        *((Stop(observed.leaving),) if observed.leaving else ()),
         Restart(name) if outdated else Start(name),
         AwaitReady(wanted.profile),
     )
@@ -154,18 +158,23 @@ def plan_rollback(
     present: the installed text of the earlier model's unit, as it is by now.
     """
     name, previous = wanted.unit.name, observed.previous
+    back = [step for unit in observed.leaving for step in (Start(unit), AwaitReady(_name(unit)))]
     if previous is None:
-        return (Stop((name,)), *(Start(unit) for unit in observed.foreign))
+        return (Stop((name,)), *(Start(unit) for unit in observed.foreign), *back)
     if previous != name:
         start: Step = Start(previous)
     elif Restart(name) not in done:
         return ()  # it was running and was left alone
     elif observed.previous_text is None:
-        return (Stop((name,)),)  # nobody knows what it ran from: better stopped than crashing
+        return (Stop((name,)), *back)  # nobody knows what it ran from: better stopped than crashing
     else:
         start = Restart(previous)
-    profile = profile_of(previous) or previous
-    return (*_restore(previous, observed.previous_text, present), start, AwaitReady(profile))
+    restored = _restore(previous, observed.previous_text, present)
+    return (*restored, start, AwaitReady(_name(previous)), *back)
+
+
+def _name(unit: str) -> str:
+    return profile_of(unit) or unit
 
 
 def _restore(unit: str, text: str | None, present: str | None) -> tuple[Step, ...]:

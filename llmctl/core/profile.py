@@ -19,9 +19,11 @@ from llmctl.core.profile_parts import (
     Draft,
     Duration,
     KvTypes,
+    Pin,
     Replicas,
     Sampling,
     Text,
+    Ttl,
     Zero,
     seconds,
 )
@@ -58,8 +60,8 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         Meta(
             title="the name of a group, or none",
             description=(
-                "Of a group's profiles at most one runs. `none` makes a resident: "
-                "it runs beside the others and needs a `port`."
+                "Of a group's profiles at most one runs, or in a pool as many as fit. `none` "
+                "makes a resident: it runs beside the others and needs a `port`."
             ),
             examples=["gpu", "none"],
         ),
@@ -68,7 +70,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         Annotated[int, Meta(ge=1024, le=65535)] | None,
         Meta(
             title="a port from 1024 to 65535",
-            description="Where a resident listens on loopback. A group has one port for all.",
+            description="Where a resident listens on loopback. A group's members have its port.",
             examples=[12400],
         ),
     ] = None
@@ -176,6 +178,8 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             examples=[{"max": 2, "idle_timeout": "10m"}],
         ),
     ] = Replicas()
+    ttl: Ttl = None
+    pin: Pin = False
     draft: Annotated[
         Text | Draft,
         Meta(
@@ -261,6 +265,11 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     def stop_timeout_s(self) -> float:
         """`stop_timeout` in seconds."""
         return seconds(self.stop_timeout)
+
+    @property
+    def ttl_s(self) -> float | None:
+        """`ttl` in seconds; None: it stays."""
+        return None if self.ttl is None else seconds(self.ttl)
 
 
 def parse_profile(raw: Any, *, name: str, file: str) -> Profile:

@@ -57,6 +57,24 @@ Count = Annotated[int, Meta(ge=1, le=MOST)]
 Zero = Annotated[int, Meta(ge=0, le=MOST)]
 Text = Annotated[str, Meta(min_length=1)]
 
+Ttl = Annotated[
+    Duration | None,
+    Meta(
+        title="a time such as 10m or 2h",
+        description="The proxy unloads the model after it had nothing to do for so long; never "
+        "when not given.",
+        examples=["1h"],
+    ),
+]
+Pin = Annotated[
+    bool,
+    Meta(
+        title="true or false",
+        description="In a pool: never make it go for another model.",
+        examples=[True],
+    ),
+]
+
 
 @functools.lru_cache(maxsize=64)  # the proxy asks several times for each request
 def seconds(text: str) -> float:

@@ -38,6 +38,7 @@ def complaints(profile: "Profile") -> list[Complaint]:
         _kv,
         _group,
         _draft,
+        _staying,
         _stop,
         _guard,
         _text,
@@ -84,6 +85,14 @@ def _draft(profile: "Profile") -> Iterator[Complaint]:
         yield ("draft", "kv"), f'expected one of {", ".join(KV_TYPES)}, got "{kind}"'
     if kind not in (None, *PLAIN_KV) and profile.flash_attn == "off":
         yield ("draft", "kv"), f"{kind} needs flash attention; say flash_attn: on"
+
+
+def _staying(profile: "Profile") -> Iterator[Complaint]:
+    """How long it stays is said once."""
+    if profile.ttl_s == 0:
+        yield ("ttl",), f"expected more than nothing, got {profile.ttl}"
+    if profile.pin and profile.ttl is not None:
+        yield ("ttl",), "a pinned model stays: remove ttl, or say pin: false"
 
 
 def _stop(profile: "Profile") -> Iterator[Complaint]:

@@ -12,6 +12,7 @@ from llmctl.core.argv import argv_complaints, server_argv
 from llmctl.core.config import require_group
 from llmctl.core.document import complain
 from llmctl.core.fleet import clashes
+from llmctl.core.pool_ports import pool_ports
 from llmctl.core.proc import parse_environ, parse_port
 from llmctl.core.profile import Profile
 from llmctl.core.unit import (
@@ -99,7 +100,21 @@ class Box:
         if profile.port is not None:
             return profile.port
         file = self.store.profile_path(profile.name)
-        return require_group(self.store.config, profile.group, file=file).port
+        group = require_group(self.store.config, profile.group, file=file)
+        if not group.is_pool:
+            return group.port
+        if profile.name not in self._pool_ports:
+            raise ProfileError(f"{file}: group: there is no port left above {group.port}")
+        return self._pool_ports[profile.name]
+
+    @cached_property
+    def _pool_ports(self) -> Mapping[str, int]:
+        """Where the members of pools listen, by what is installed now."""
+        whole = [one.profile for one in self.store.profiles.values() if one.profile]
+        names = [*self.store.names, *(one for one in self.store.orphans if one not in self.leaving)]
+        headers = {name: read_header(self.store.unit_text(unit_name(name))) for name in names}
+        installed = {name: its.port for name, its in headers.items() if its.port is not None}
+        return pool_ports(self.store.config, whole, installed)
 
     def resolve(self, name: str, *, ask: bool = False) -> Resolved:
         """Everything that the unit of a profile is made from; ProfileError with all complaints.
@@ -138,9 +153,10 @@ class Box:
         foreign: tuple[str, ...] = ()
         port = self.port(profile)
         if not profile.is_resident:
+            group = self.store.config.groups[profile.group]
             peers = (one for one in self.members(profile.group) if one != profile.name)
-            rivals = tuple(unit_name(one) for one in peers)
-            foreign = self.store.config.groups[profile.group].conflicts
+            rivals = () if group.is_pool else tuple(unit_name(one) for one in peers)
+            foreign = group.conflicts
         environment = {**_ALWAYS, **binary.env, **profile.env}
         return Placement(port, rivals, foreign, self.store.log_file(profile.name), environment)
 
@@ -158,6 +174,8 @@ class Box:
         if loaded and loaded.profile and loaded.profile.port is not None:
             return loaded.profile.port
         found = self.store.config.groups.get(group)
+        if found is not None and found.is_pool:
+            return self._pool_ports.get(profile_of(unit) or "", 0)
         return found.port if found else 0
 
     def target(self, name: str) -> Target:

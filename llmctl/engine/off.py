@@ -6,7 +6,7 @@ import msgspec
 
 from llmctl.core.progress import Report
 from llmctl.core.unit import Header, Owner, read_header
-from llmctl.core.words import DEFAULT_GROUP, RESIDENT, instance_of
+from llmctl.core.words import DEFAULT_GROUP, RESIDENT, instance_of, unit_name
 from llmctl.engine.box import Box
 from llmctl.engine.clock import Clock
 from llmctl.engine.wait import await_stopped
@@ -36,6 +36,19 @@ def units_of(box: Box, group: str | None, *, everything: bool) -> tuple[str, ...
         known = ", ".join(sorted(box.store.config.groups))
         raise UsageError(f"there is no group {group}; there is {known}.")
     return tuple(unit for unit, its in ours.items() if its == group)
+
+
+def units_named(box: Box, names: Sequence[str]) -> tuple[str, ...]:
+    """Units of these profiles, and of their replicas. ProfileError: nobody knows such a one, or its
+    unit is not ours."""
+    box.store.require(names)
+    units = units_of(box, None, everything=True)
+    found = tuple(unit for unit in units if (instance_of(unit) or ("", 0))[0] in names)
+    lively = box.systemd.lively("llm-*.service")
+    for name in names:
+        if unit_name(name) in lively and unit_name(name) not in found:
+            raise box.not_ours(unit_name(name))
+    return found
 
 
 def _header(box: Box, path: str) -> Header:

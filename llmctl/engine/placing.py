@@ -7,9 +7,10 @@ remembered imports the planner only then.
 """
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace
 
 from llmctl.core.drafts import Chosen
 from llmctl.core.gguf_name import shards
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 FORMAT = 2
 """Raised when the planner decides otherwise than before: then all plans are made anew."""
 OPEN_KEYS = ("ctx", "gpu_layers", "n_cpu_moe", "tensor_split")
+_ELSEWHERE: dict[str, Any] = {"ttl": None, "pin": False}
+"""Keys that say how long a model stays, and nothing of where it goes."""
 _CARDS = ("/sys/class/drm", "/proc/driver/nvidia/gpus")
 
 
@@ -96,7 +99,8 @@ def _inputs(box: "Box", profile: Profile) -> str:
     ]
     cards = [_names(box, place) for place in _CARDS]
     config = box.store.config
-    facts = (FORMAT, profile, stamps, binary.env, config.devices, cards, _found(box, profile))
+    placed = replace(profile, **_ELSEWHERE)
+    facts = (FORMAT, placed, stamps, binary.env, config.devices, cards, _found(box, profile))
     return msgspec.json.encode(facts, order="sorted").decode()
 
 

@@ -23,15 +23,16 @@ from llmctl.core.memory.drafting import Drafting
 from llmctl.core.memory.kernels import has_kernel
 from llmctl.core.memory.learned import Learned
 from llmctl.core.memory.model import Model, model_of
+from llmctl.core.memory.need import Estimate
 from llmctl.core.memory.planner import Planner
 from llmctl.core.memory.remedies import REMEDIES
-from llmctl.core.memory.request import placing, wanted_of
+from llmctl.core.memory.request import placing, settled_settings, wanted_of
 from llmctl.core.memory.wanted import Plan, Room, Wanted
 from llmctl.core.profile import Profile
 from llmctl.core.size import parse_size
 from llmctl.engine.box import Box
-from llmctl.engine.devices import survey
-from llmctl.engine.drafting import drafted
+from llmctl.engine.devices import Survey, survey
+from llmctl.engine.drafting import Drafted, drafted
 from llmctl.engine.learning import seen_of
 from llmctl.errors import DoesNotFitError, GgufError, HostError, ProfileError, UsageError
 from llmctl.store.binaries import argv_with
@@ -92,28 +93,33 @@ def _declared(text: str) -> Room:
     return Room(name, total, free[0] if free else max(0, total - kept))
 
 
-def place_of(box: Box, profile: Profile, *, now: bool = False) -> Place:
+def place_of(box: Box, profile: Profile, *, now: bool = False, seen: Survey | None = None) -> Place:
     """The devices that a profile's server will see: those it names, or those llama.cpp takes.
 
-    now: with what is free at this moment, for what runs beside all that runs already.
+    now: with what is free at this moment, for what runs beside all that runs already. seen: what
+    there is, where that was asked just now.
     """
-    seen = survey(box, profile=profile)
-    gpus = used_by_default(seen.gpus)
-    if profile.devices != "auto":
-        known = {gpu.name: gpu for gpu in seen.gpus}
-        missing = [name for name in profile.devices if name not in known]
-        if missing:
-            raise ProfileError(
-                f"{box.store.profile_path(profile.name)}: devices: there is no {missing[0]};"
-                f" there is {', '.join(known) or 'none'}",
-            )
-        gpus = tuple(known[name] for name in profile.devices)
-    config = box.store.config
+    seen = seen or survey(box, profile=profile)
+    gpus, config = gpus_of(box, profile, seen), box.store.config
     if now:
         return Place(_rooms_now(gpus), _memory_now(seen.ram), build_of(box, profile), seen.warnings)
     rooms = tuple(_room(gpu, config) for gpu in gpus)
     warnings = (*seen.warnings, *(held for gpu in gpus if (held := _held(gpu, config))))
     return Place(rooms, _memory(seen.ram, config), build_of(box, profile), warnings)
+
+
+def gpus_of(box: Box, profile: Profile, seen: Survey) -> tuple[Gpu, ...]:
+    """Those of the box's devices that a profile's server will use, in llama.cpp's order."""
+    if profile.devices == "auto":
+        return used_by_default(seen.gpus)
+    known = {gpu.name: gpu for gpu in seen.gpus}
+    missing = [name for name in profile.devices if name not in known]
+    if missing:
+        raise ProfileError(
+            f"{box.store.profile_path(profile.name)}: devices: there is no {missing[0]};"
+            f" there is {', '.join(known) or 'none'}",
+        )
+    return tuple(known[name] for name in profile.devices)
 
 
 def _room(gpu: Gpu, config: Config) -> Room:
@@ -186,6 +192,16 @@ def _model(path: str, header: Header) -> Model:
         raise GgufError(f"{path}: {error.message}", hint=error.hint) from None
 
 
+class _Prepared(msgspec.Struct, frozen=True):
+    """All that a profile's plan is made with. wanted, plain: without a draft."""
+
+    place: Place
+    drafts: Drafted
+    wanted: Wanted
+    plain: Planner
+    notes: tuple[str, ...]
+
+
 def plan_profile(
     box: Box, name: str, place: "Place | None", change: "Callable[[Wanted], Wanted]"
 ) -> Planned:
@@ -193,7 +209,28 @@ def plan_profile(
 
     DraftError: what the profile names as `draft` cannot be.
     """
-    profile = box.store.profile(name)
+    made = _prepared(box, box.store.profile(name), place, change)
+    drafts, notes = made.drafts, list(made.notes)
+    found = advised(drafts.planner, drafts.wanted)
+    if drafts.chosen.words and not found.fits and made.plain.plan(made.wanted).fits:
+        found = replace(found, remedies=("draft: off", *found.remedies)[:REMEDIES])
+    drafting = drafts.planner.draft
+    if drafting and 0 < drafting.model.n_ctx_train < found.settings.ctx:
+        notes.append(f"The draft model was trained for {drafting.model.n_ctx_train} tokens only.")
+    warnings = (*made.place.warnings, *notes, *drafts.warnings, *found.estimate.warnings)
+    return Planned(name, found, warnings, drafts.chosen)
+
+
+def price_profile(box: Box, profile: Profile, words: Sequence[str], place: Place) -> Estimate:
+    """What a server of a profile takes that is started with these words (`settled_settings`)."""
+    made = _prepared(box, profile, place, lambda wanted: wanted)
+    settings = settled_settings(made.drafts.wanted, words)
+    return made.drafts.planner.priced(settings).estimate
+
+
+def _prepared(
+    box: Box, profile: Profile, place: "Place | None", change: "Callable[[Wanted], Wanted]"
+) -> _Prepared:
     there = place_of(box, profile) if place is None else place
     cache, store = box.store.cache_dir, box.store
     header = head_of(box.host, store.model_path(profile.model), cache_dir=cache)
@@ -201,7 +238,7 @@ def plan_profile(
     seeing = head_of(box.host, projector, cache_dir=cache) if projector else None
     if projector and seeing and facts_of(seeing, projector).kind is not Kind.PROJECTOR:
         raise ProfileError(
-            f"{store.profile_path(name)}: mmproj: {projector} is no projector",
+            f"{store.profile_path(profile.name)}: mmproj: {projector} is no projector",
             hint="Give the file that comes with the model, often called mmproj-F16.gguf.",
         )
     model, notes, wanted = _model(profile.model, header), [], wanted_of(profile)
@@ -216,14 +253,7 @@ def plan_profile(
         return _planner(model, there, seeing, draft, learned)
 
     drafts = drafted(box, profile, header, wanted, planner_with)
-    found = advised(drafts.planner, drafts.wanted)
-    if drafts.chosen.words and not found.fits and planner_with(None).plan(wanted).fits:
-        found = replace(found, remedies=("draft: off", *found.remedies)[:REMEDIES])
-    drafting = drafts.planner.draft
-    if drafting and 0 < drafting.model.n_ctx_train < found.settings.ctx:
-        notes.append(f"The draft model was trained for {drafting.model.n_ctx_train} tokens only.")
-    warnings = (*there.warnings, *notes, *drafts.warnings, *found.estimate.warnings)
-    return Planned(name, found, warnings, drafts.chosen)
+    return _Prepared(there, drafts, wanted, planner_with(None), tuple(notes))
 
 
 def _flash(model: Model, rooms: Sequence[Room]) -> bool:

@@ -19,6 +19,16 @@ class Queue(msgspec.Struct):
     switching: str | None = None
 
 
+class Unloaded(msgspec.Struct):
+    """A model that does not run since the proxy stopped it. why: room or ttl. room_for: the one
+    that it made room for."""
+
+    model: str
+    why: str
+    ago_s: float
+    room_for: str | None = msgspec.field(name="for", default=None)
+
+
 class Told(msgspec.Struct):
     """Its words, as far as they matter here. in_flight, waiting: requests."""
 
@@ -26,6 +36,7 @@ class Told(msgspec.Struct):
     waiting: int
     connections: int
     queues: dict[str, Queue] = {}
+    unloaded: tuple[Unloaded, ...] = ()
     problem: str | None = None
     problems: tuple[str, ...] = ()
     version: str | None = None

@@ -7,14 +7,14 @@ import msgspec
 
 from llmctl.core.state import State
 from llmctl.engine.box import Box
-from llmctl.engine.proxy_told import TIMEOUT_S, told
+from llmctl.engine.proxy_told import TIMEOUT_S, Unloaded, told
 from llmctl.engine.proxy_told import port as port_of
 
 
 class ProxyView(msgspec.Struct, frozen=True, kw_only=True):
     """The proxy at one moment. state: ready, stopped (nobody listens) or failed (no answer that is
     the proxy's). in_flight, waiting: requests; None where it did not tell. switching: models that
-    it switches to."""
+    it switches to. unloaded: models that do not run since it stopped them."""
 
     state: State
     url: str
@@ -23,6 +23,7 @@ class ProxyView(msgspec.Struct, frozen=True, kw_only=True):
     switching: tuple[str, ...] = ()
     connections: int | None = None
     problems: tuple[str, ...] = ()
+    unloaded: tuple[Unloaded, ...] = ()
 
 
 def proxy_view(box: Box) -> ProxyView | None:
@@ -39,6 +40,7 @@ def proxy_view(box: Box) -> ProxyView | None:
         state=State.READY, url=url, in_flight=said.in_flight, waiting=said.waiting,
         switching=tuple(one.switching for one in said.queues.values() if one.switching),
         connections=said.connections, problems=said.all_problems,
+        unloaded=said.unloaded,
     )  # fmt: skip
 
 
@@ -56,4 +58,8 @@ def facts(view: ProxyView | None) -> dict[str, Any] | None:
         "state": view.state.value, "url": view.url, "in_flight": view.in_flight,
         "waiting": view.waiting, "switching": list(view.switching),
         "connections": view.connections, "problems": list(view.problems),
+        "unloaded": [
+            {"model": one.model, "why": one.why, "for": one.room_for, "ago_s": one.ago_s}
+            for one in view.unloaded
+        ],
     }  # fmt: skip

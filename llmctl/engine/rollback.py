@@ -81,6 +81,8 @@ class Rollback:
 
     def _told(self, why: Failure, steps: Sequence[Step], *, restored: bool) -> SwitchError:
         failed = f"{self._name} failed: {why.what}"
+        if self._previous is None and (still := self._in_pool(restored=restored)):
+            return why.error(SwitchError, f"{failed}. {still}.")
         if self._previous is None:
             foreign = ", ".join(self._switch.observed.foreign)
             then = f"{foreign} was started again" if foreign else "Nothing ran before"
@@ -93,6 +95,19 @@ class Rollback:
         if self._previous == self._name:
             return why.error(SwitchError, f"{failed}. It runs as it did before.")
         return why.error(SwitchError, f"{failed}. {self._previous} is ready again.")
+
+    def _in_pool(self, *, restored: bool) -> str:
+        """What runs of its pool by now: those that made room, if they are back, and the rest."""
+        observed = self._switch.observed
+        left, beside = observed.leaving, observed.beside
+        told = []
+        if left and restored:
+            told.append(f"{_names(left)} made room, and {_run(left)} again")
+        elif left:
+            told.append(f"{_names(left)} made room, and did not come back")
+        if beside:
+            told.append(f"{_names(beside)} still {_run(beside)}")
+        return "; ".join(told) if beside or restored else ""
 
     def _left(self, why: Failure, *, stopped: bool) -> str:
         """It was active before as well, and there is no text to go back to."""
@@ -109,3 +124,11 @@ class Rollback:
             f"{self._name} was displaced by {by}: somebody switched to that one after you.",
             hint=f"Agree who has the box, then `llmctl switch {self._name}` again.",
         )
+
+
+def _names(units: Sequence[str]) -> str:
+    return " and ".join(profile_of(one) or one for one in units)
+
+
+def _run(units: Sequence[str]) -> str:
+    return "runs" if len(units) == 1 else "run"

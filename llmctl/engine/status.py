@@ -49,12 +49,16 @@ class Instance(msgspec.Struct, frozen=True):
 
 
 class GroupView(msgspec.Struct, frozen=True):
-    """One group: its active profile, in what state, and what is wrong with it."""
+    """One group: its active profile, in what state, and what is wrong with it. running: all that
+    are ready or loading; in a pool these may be many, and `active` is the first of them that is
+    ready, or else loading."""
 
     name: str
     active: str | None
     state: State
     faults: tuple[str, ...] = ()
+    mode: str = "exclusive"
+    running: tuple[str, ...] = ()
 
 
 class Overview(msgspec.Struct, frozen=True):
@@ -76,7 +80,9 @@ def overview(box: Box, *, asked: Asked | None = None) -> Overview:
     known = {name: _group_of(box, name) for _, (name, _) in seen}
     instances = tuple(_instance(box, one, *whose, known[whose[0]]) for one, whose in seen)
     names = dict.fromkeys((*box.store.config.groups, *known.values()))
-    groups = tuple(_group(name, instances) for name in names if name != RESIDENT)
+    of = box.store.config.groups
+    modes = {name: of[name].mode if name in of else "exclusive" for name in names}
+    groups = tuple(_group(name, modes[name], instances) for name in names if name != RESIDENT)
     return Overview(box.host.name, groups, instances, _problems(box))
 
 
@@ -164,17 +170,19 @@ def _replica_notes(box: Box, status: UnitStatus, name: str) -> Iterable[str]:
         yield f"runs with older settings: llmctl switch {name}"
 
 
-def _group(name: str, instances: Sequence[Instance]) -> GroupView:
-    mine = [one for one in instances if one.group == name]
-    up = [one for one in mine if one.number == 1 and one.state in (State.READY, State.LOADING)]
+def _group(name: str, mode: str, instances: Sequence[Instance]) -> GroupView:
+    mine = [one for one in instances if one.group == name and one.number == 1]
+    up = [one for one in mine if one.state in (State.READY, State.LOADING)]
+    up.sort(key=lambda one: one.state is not State.READY)
+    running = tuple(one.profile for one in up)
     faults = []
-    if len(up) > 1:
-        names = ", ".join(one.profile for one in up)
+    if len(up) > 1 and mode == "exclusive":
+        names = ", ".join(running)
         faults.append(f"more than one is active: {names}; run llmctl off --group {name}")
     if up:
-        return GroupView(name, up[0].profile, up[0].state, tuple(faults))
-    failed = any(one.state is State.FAILED for one in mine if one.number == 1)
-    return GroupView(name, None, State.FAILED if failed else State.STOPPED, tuple(faults))
+        return GroupView(name, up[0].profile, up[0].state, tuple(faults), mode, running)
+    failed = any(one.state is State.FAILED for one in mine)
+    return GroupView(name, None, State.FAILED if failed else State.STOPPED, tuple(faults), mode)
 
 
 def profile_states(box: Box) -> dict[str, State]:

@@ -1,6 +1,7 @@
 """The switch: make one profile of a group the running model, or leave things as they were."""
 
 import msgspec
+from msgspec.structs import replace
 
 from llmctl.core.plan import (
     AwaitReady,
@@ -16,10 +17,11 @@ from llmctl.core.progress import Note, Report
 from llmctl.core.state import State, UnitStatus
 from llmctl.core.unit import Owner, process_of, read_header, url
 from llmctl.core.verdict import Outcome, Ready
-from llmctl.core.words import SLICE, profile_of, replica_template
+from llmctl.core.words import SLICE, profile_of
 from llmctl.engine.box import Box
 from llmctl.engine.clock import Clock
 from llmctl.engine.execute import Executor
+from llmctl.engine.pool_switch import leaving_for, members_beside, renewed
 from llmctl.engine.replica_units import replica_file
 from llmctl.engine.rollback import Rollback
 from llmctl.errors import HostError, NoAnswerError, NothingRunsError, SwitchError, sentence
@@ -28,21 +30,25 @@ TIMEOUT_S = 120.0
 
 
 class Options(msgspec.Struct, frozen=True):
-    """How to switch. timeout: seconds in which something must move."""
+    """How to switch. timeout: seconds in which something must move. room: in a pool, see to it that
+    there is room; else whoever switches has done so."""
 
     timeout: float = TIMEOUT_S
     wait: bool = True
     rollback: bool = True
+    room: bool = True
 
 
 class Switched(msgspec.Struct, frozen=True):
-    """A switch that was made. ready_s: None when nobody waited."""
+    """A switch that was made. ready_s: None when nobody waited. stopped: members of its pool that
+    made room."""
 
     profile: str
     previous: str | None
     state: State
     ready_s: float | None
     url: str
+    stopped: tuple[str, ...] = ()
 
 
 class Switch:
@@ -63,9 +69,16 @@ class Switch:
         self.wanted = self._wanted()
         self.observed = self._observe()
         self.steps = self._plan()
+        self._check_files()
+        if self._wants_room():
+            leaving = leaving_for(box, name, clock=clock, report=report)
+            self.observed = replace(
+                self.observed, leaving=leaving,
+                beside=tuple(one for one in self.observed.beside if one not in leaving),
+            )  # fmt: skip
+            self.steps = self._plan()
         self.failed = False
         self.executor = Executor(box, timeout=options.timeout, clock=clock, report=report)
-        self._check_files()
 
     @property
     def previous(self) -> str | None:
@@ -75,11 +88,11 @@ class Switch:
     # Observe
 
     def _look(self) -> dict[str, UnitStatus]:
-        """The wanted unit, and those of its rivals that are not plainly stopped."""
+        """The wanted unit, and those of its pool or its rivals that are not plainly stopped."""
         place, unit = self.target.place, self.target.unit
-        rivals = {*place.rivals, *place.foreign}
+        near = {*place.rivals, *place.foreign, *members_beside(self.box, self.target)}
         lively = self.box.systemd.lively("llm-*.service", *place.foreign)
-        units = [unit, *(one for one in lively if one in rivals)]
+        units = [unit, *(one for one in lively if one in near)]
         return dict(zip(units, self.box.systemd.status(units), strict=True))
 
     def _wanted(self) -> Wanted:
@@ -94,13 +107,15 @@ class Switch:
         replicas = replica_file(self.box, self.target)
         more = (self.box.slice(), *((replicas,) if replicas is not None else ()))
         rendered = self.box.render(self.target)
+        more += renewed(self.box, self.target)
         return Wanted(self.target.profile.name, rendered, self.target.process, more)
 
     def _observe(self) -> Observed:
         place, unit = self.target.place, self.target.unit
         up = [name for name, status in self._before.items() if status.is_up]
-        active = [name for name in up if name not in place.foreign]
-        names = (unit, SLICE, replica_template(self.target.profile.name), *active[:1])
+        beside = members_beside(self.box, self.target)
+        active = [name for name in up if name not in (*place.foreign, *beside)]
+        names = (*(one.name for one in self.wanted.support), unit, SLICE, *active[:1])
         texts = {name: self.box.store.unit_text(name) for name in names}
         return Observed(
             texts=texts,
@@ -110,6 +125,7 @@ class Switch:
             previous_text=self._text_of(active[0], texts[active[0]]) if active else None,
             kept=self.box.store.kept_text(unit),
             needs_reload=self._before[unit].needs_reload,
+            beside=tuple(name for name in up if name in beside),
         )
 
     def _text_of(self, unit: str, installed: str | None) -> str | None:
@@ -126,6 +142,13 @@ class Switch:
         steps = plan_switch(self.wanted, self.observed)
         return steps if self.options.wait else steps[:-1]
 
+    def _wants_room(self) -> bool:
+        """It is about to take memory beside others."""
+        group = self.box.store.config.groups.get(self.target.profile.group)
+        is_up = self.target.unit in self.observed.active
+        starts = not is_up or Restart(self.target.unit) in self.steps
+        return self.options.room and group is not None and group.is_pool and starts
+
     def _check_files(self) -> None:
         """A file that is not there is found before the running model is stopped for it."""
         name, previous = self.wanted.profile, self.previous
@@ -135,8 +158,10 @@ class Switch:
         if problem is None:
             return
         hint = f"Correct {self.box.store.profile_path(name)}, or put the file there."
-        if previous is None:
+        if previous is None and not self.observed.beside:
             raise NothingRunsError(f"{name} was not started: {problem}.", hint=hint)
+        if previous is None:
+            raise SwitchError(f"{name} was not started: {problem}.", hint=hint)
         still = "It runs as before." if previous == name else f"{previous} still runs."
         raise SwitchError(f"{name} was not started: {problem}. {still}", hint=hint)
 
@@ -180,7 +205,8 @@ class Switch:
             self.box.store.keep_text(self.target.unit)
         state = State.LOADING if ready_s is None else State.READY
         address = url(self.box.port_of(self.target.unit, self.target.profile.group))
-        return Switched(self.wanted.profile, self.previous, state, ready_s, address)
+        stopped = tuple(profile_of(one) or one for one in self.observed.leaving)
+        return Switched(self.wanted.profile, self.previous, state, ready_s, address, stopped)
 
 
 def dry_run(switch: Switch) -> tuple[str, ...]:

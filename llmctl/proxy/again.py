@@ -79,7 +79,7 @@ class Again:
         if found.tools and not is_usual(self._request, self.endpoint, body, served.guard):
             return None
         plan, asks = on_the_way(self._request, self.endpoint, body, served)
-        turns, pool = board.turns(board.queue_of(served)), board.pool(served)
+        turns, pool = board.turns(served.queue), board.pool(served)
         if not turns.lets_ahead(served.name, proxy.now()):
             return None
         upstream = pool.at_hand()

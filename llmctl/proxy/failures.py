@@ -1,8 +1,9 @@
 """Models that could not be started: for a while who asks is told why at once."""
 
+from llmctl.core.proxy_settings import ProxySettings
 from llmctl.errors import LlmctlError, TakenDownError
 from llmctl.proxy.dialect import Trouble
-from llmctl.proxy.turns import stopped_by_hand
+from llmctl.proxy.turns import Turns, stopped_by_hand
 
 RETRY_AFTER_S = 10.0
 """How long a model that failed to start is not tried again."""
@@ -35,6 +36,24 @@ class Failures:
         """Why it is not tried now."""
         failed = self._known.get(model)
         return failed[1] if failed is not None and now - failed[0] < RETRY_AFTER_S else None
+
+    def keeps_out(
+        self, turns: Turns, name: str, settings: ProxySettings, now: float
+    ) -> Trouble | None:
+        """Why a request for this model is not let in to wait for it."""
+        if name in (turns.ready, turns.coming, turns.switching):
+            return None
+        if not settings.autoswitch:
+            return Trouble(
+                409, "not_active", f"{name} is not running. Type: llmctl switch {name}",
+                retry_after_s=30,
+            )  # fmt: skip
+        failed = self.of(name, now)
+        if failed is not None:
+            return failed
+        if len(turns.waiting) >= settings.max_queue:
+            return Trouble(503, "queue_full", "Too many requests are waiting.", retry_after_s=10)
+        return None
 
     def forget(self, model: str) -> None:
         """It runs, or may be tried."""

@@ -74,6 +74,8 @@ class Instances:
         self._where: dict[Ticket, int] = {}
         self._affinity = Affinity()
         self._not_before = 0.0
+        self.is_held = False
+        """May none be started now? A member of a pool waits for the memory."""
 
     @property
     def busy(self) -> dict[int, int]:
@@ -152,6 +154,20 @@ class Instances:
                 actions.append(StopReplica(number))
         return actions
 
+    @property
+    def spare(self) -> list[int]:
+        """Replicas that have nothing to do, while nobody waits for one."""
+        idle = (number for number, one in self._up.items() if not one.tickets)
+        return [] if self.held else [number for number in idle if number != FIRST]
+
+    def trim(self) -> list[Action]:
+        """Their memory is needed: the spare ones are stopped."""
+        numbers = self.spare
+        for number in numbers:
+            del self._up[number]
+            self.stopping.add(number)
+        return [StopReplica(number) for number in numbers]
+
     def _is_idle(self, number: int, now: float) -> bool:
         """A replica with nothing to do for so long, or of which there are too many by now."""
         one = self._up[number]
@@ -196,7 +212,7 @@ class Instances:
 
     def _next_number(self, now: float) -> int | None:
         """Of one that may be started now."""
-        if self.starting is not None or self.coming or now < self._not_before:
+        if self.is_held or self.starting is not None or self.coming or now < self._not_before:
             return None
         taken: Sequence[int] = (*self._up, *self.stopping)
         free = (number for number in range(FIRST + 1, self.most + 1) if number not in taken)

@@ -125,6 +125,18 @@ class Journal:
             "why": why,
         })  # fmt: skip
 
+    def unloading(
+        self, model: str, state: str, *, why: str, room_for: str | None = None,
+        idle_s: float = 0.0, total_s: float = 0.0,
+    ) -> None:  # fmt: skip
+        """See Told."""
+        if state == "ok":
+            self.metrics.evicted(model, why=why)
+        self.events.tell("eviction", {
+            "model": model, "state": state, "why": why, "for": room_for,
+            "idle_s": round(idle_s, 3), "total_s": round(total_s, 3),
+        })  # fmt: skip
+
     def look(self, states: Mapping[str, str], loading: Mapping[str, "Loading"]) -> None:
         """Once a second: models whose state has changed, and how far those are that load."""
         if self.events:

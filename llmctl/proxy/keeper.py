@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from llmctl.core.eviction import Ledger
+from llmctl.core.fleet import is_in_pool
 from llmctl.core.guard.settings import merged
 from llmctl.core.profile_parts import seconds
 from llmctl.core.progress import Event, Report, Waiting
 from llmctl.core.proxy_settings import ProxySettings
 from llmctl.core.slot_ctx import slot_ctx
 from llmctl.core.state import State
-from llmctl.core.words import RESIDENT, unit_name
+from llmctl.core.words import unit_name
 from llmctl.engine.box import Box
 from llmctl.engine.clock import SystemClock
+from llmctl.engine.pool import ledger, unload
 from llmctl.engine.proxy_units import addresses
 from llmctl.engine.replicas import restart, start_replica, stop_replica
 from llmctl.engine.status import Instance, overview
@@ -81,6 +84,16 @@ class Keeper(Protocol):
 
     def stop_replica(self, name: str, number: int) -> None:
         """Stop one. LlmctlError: it is not gone."""
+        ...
+
+    def ledger(self, name: str) -> Ledger:
+        """What a member of a pool needs, what is free, and who holds what. LlmctlError: nobody can
+        say, and why."""
+        ...
+
+    def unload(self, names: tuple[str, ...]) -> None:
+        """Stop profiles, with their replicas, and wait until they are gone. LlmctlError: they are
+        not."""
         ...
 
 
@@ -170,6 +183,8 @@ class LocalKeeper:
             vision=profile.mmproj is not None, key=box.api_key(profile),
             guard=merged(box.store.config.guard, profile.guard), most=profile.replicas.max,
             slots=profile.parallel, idle_timeout_s=seconds(profile.replicas.idle_timeout),
+            is_shared=is_in_pool(profile, box.store.config), pinned=profile.pin,
+            ttl_s=profile.ttl_s,
         )  # fmt: skip
 
     def _ctx_of(self, box: Box, profile: "Profile", instance: Instance | None) -> int | None:
@@ -192,8 +207,8 @@ class LocalKeeper:
     def switch(self, name: str, *, timeout: float, progress: Progress) -> None:
         """See Keeper."""
         work = Switch(
-            Box(LocalHost()), name, options=Options(timeout=timeout), clock=SystemClock(),
-            report=_reporting(progress),
+            Box(LocalHost()), name, options=Options(timeout=timeout, room=False),
+            clock=SystemClock(), report=_reporting(progress),
         )  # fmt: skip
         work.run()
 
@@ -210,10 +225,13 @@ class LocalKeeper:
         """See Keeper."""
         stop_replica(Box(LocalHost()), name, number, clock=SystemClock(), report=_untold)
 
+    def ledger(self, name: str) -> Ledger:
+        """See Keeper."""
+        return ledger(Box(LocalHost()), name)
 
-def resident(name: str) -> str:
-    """The queue of a profile that is in no group."""
-    return f"{RESIDENT}:{name}"
+    def unload(self, names: tuple[str, ...]) -> None:
+        """See Keeper."""
+        unload(Box(LocalHost()), names, clock=SystemClock(), report=_untold)
 
 
 def _queues(
@@ -227,7 +245,7 @@ def _queues(
         entry = served.get(one.profile)
         if entry is not None and one.state in (State.READY, State.LOADING):
             of = ready if one.state is State.READY else coming
-            of.setdefault(entry.group or resident(one.profile), one.profile)
+            of.setdefault(entry.queue, one.profile)
     return ready, {queue: name for queue, name in coming.items() if queue not in ready}
 
 

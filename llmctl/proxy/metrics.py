@@ -25,6 +25,7 @@ _HELP = {
     "llmctl_switches_total": "Switches that the proxy made.",
     "llmctl_switch_seconds": "How long switches took until the model answered.",
     "llmctl_replica_starts_total": "Starts of replicas: ready, or failed (no room, too).",
+    "llmctl_evictions_total": "Models that the proxy stopped: room (for another), or ttl.",
     "llmctl_restarts_total": "Servers that did not get on and were restarted.",
     "llmctl_guard_findings_total": "Loops and spent budgets that the guard found.",
     "llmctl_guard_held_characters_total": "Characters that clients did not get.",
@@ -80,6 +81,7 @@ class Metrics:
         self._switches: defaultdict[Labels, float] = defaultdict(float)
         self._replicas: defaultdict[Labels, float] = defaultdict(float)
         self._restarts: defaultdict[Labels, float] = defaultdict(float)
+        self._evictions: defaultdict[Labels, float] = defaultdict(float)
         self._findings: defaultdict[Labels, float] = defaultdict(float)
         self._held: defaultdict[Labels, float] = defaultdict(float)
         self._saved: defaultdict[Labels, float] = defaultdict(float)
@@ -121,6 +123,10 @@ class Metrics:
         """A start of a replica has ended: ready or failed."""
         self._replicas[("model", model), ("outcome", outcome)] += 1
 
+    def evicted(self, model: str, *, why: str) -> None:
+        """A model was stopped by us: room or ttl."""
+        self._evictions[("model", model), ("why", why)] += 1
+
     def restarted(self, model: str, *, why: str) -> None:
         """A server is restarted: hung or stalled."""
         self._restarts[("model", model), ("why", why)] += 1
@@ -141,6 +147,7 @@ class Metrics:
             "llmctl_draft_tokens_total": self._drafts, "llmctl_switches_total": self._switches,
             "llmctl_restarts_total": self._restarts,
             "llmctl_replica_starts_total": self._replicas,
+            "llmctl_evictions_total": self._evictions,
             "llmctl_guard_findings_total": self._findings,
             "llmctl_guard_held_characters_total": self._held,
             "llmctl_guard_saved_tokens_total": self._saved,

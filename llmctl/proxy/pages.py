@@ -119,7 +119,7 @@ def _model(proxy: "Proxy", relay: "Relay", _: Request) -> None:
 
 def state_of(proxy: "Proxy", served: "Served") -> State:
     """Newer than the last look at the box, where we know better."""
-    if proxy.table.active.get(proxy.board.queue_of(served)) == served.name:
+    if proxy.table.active.get(served.queue) == served.name:
         return State.READY
     return State.LOADING if served.name in proxy.board.loading else served.state
 
@@ -135,12 +135,24 @@ def _ready_instances(proxy: "Proxy", served: "Served") -> int:
     return first + sum(one.state is State.READY for one in replicas)
 
 
+def _queue(proxy: "Proxy", served: "Served") -> dict[str, Any]:
+    """What a model works on, who waits for it, and why it does not run. Which other one it made
+    room for is not everybody's to know."""
+    turns, gone = proxy.board.queues.get(served.queue), proxy.board.unloading.last.get(served.name)
+    waiting = turns.waiting.values() if turns is not None else ()
+    return {
+        "in_flight": turns.busy.get(served.name, 0) if turns is not None else 0,
+        "waiting": sum(one.model == served.name for one in waiting),
+        "unloaded": gone and {"why": gone.why, "ago_s": round(proxy.now() - gone.at, 1)},
+    }  # fmt: skip
+
+
 def _entries(proxy: "Proxy", served: "Served") -> list[dict[str, Any]]:
     facts = {
         "object": "model", "created": 0, "owned_by": "llmctl",
         "state": state_of(proxy, served).value, "profile": served.name, "ctx": served.ctx,
         "instances": _ready_instances(proxy, served), "vision": served.vision,
-        "meta": {"n_ctx": served.ctx},
+        **_queue(proxy, served), "meta": {"n_ctx": served.ctx},
     }  # fmt: skip
     return [{"id": name, **facts} for name in (served.name, *served.aliases)]
 
@@ -217,6 +229,12 @@ def _status(proxy: "Proxy") -> dict[str, Any]:
             }
             for name, machine in proxy.board.replicas.machines.items()
         },
+        "pools": proxy.board.sharing.facts(),
+        "unloaded": [
+            {"model": name, "why": one.why, "for": one.room_for,
+             "ago_s": round(proxy.now() - one.at, 1)}
+            for name, one in proxy.board.unloading.last.items()
+        ],
         "requests": [
             {
                 "ticket": relay.ticket, "endpoint": relay.record.endpoint, "key": relay.record.key,

@@ -57,3 +57,11 @@ class Told(Protocol):
         """A replica is starting, ready, stopping or stopped, or one of these failed. seconds: that
         its start took."""
         ...
+
+    def unloading(
+        self, model: str, state: str, *, why: str, room_for: str | None = None,
+        idle_s: float = 0.0, total_s: float = 0.0,
+    ) -> None:  # fmt: skip
+        """A model is stopped by us. state: began, ok or failed. why: room or ttl. room_for: the
+        model that needs it. idle_s: for how long it had nothing to do. total_s: that it took."""
+        ...

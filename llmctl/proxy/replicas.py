@@ -91,6 +91,28 @@ class Replicas:
         for name, machine in list(self.machines.items()):
             self._act(name, machine.tick(self._now()))
 
+    # Memory that a pool needs
+
+    def hold(self, *, is_held: bool) -> None:
+        """May none be started now?"""
+        for machine in self.machines.values():
+            machine.is_held = is_held
+
+    @property
+    def is_changing(self) -> bool:
+        """Does one start or end, so that what is free is about to change?"""
+        machines = self.machines.values()
+        return any(one.starting is not None or one.coming or one.stopping for one in machines)
+
+    def spare(self, name: str) -> bool:
+        """Has a model replicas with nothing to do?"""
+        machine = self.machines.get(name)
+        return machine is not None and bool(machine.spare)
+
+    def trim(self, name: str) -> None:
+        """Stop those."""
+        self._act(name, self.machines[name].trim())
+
     def reset(self) -> None:
         """Somebody says that the configuration has changed."""
         for machine in self.machines.values():
@@ -138,6 +160,7 @@ class Replicas:
             why = error.message
         finally:
             self.changes += 1
+            self._board.sharing.changed()
             seconds = self._now() - began
             self._act(name, self._ended(name, number, port, seconds=seconds, why=why))
             self._board.wake()
@@ -168,6 +191,7 @@ class Replicas:
         finally:
             self.changes += 1
             self.machines[name].stopped(number)
+            self._board.sharing.changed()
             self._board.wake()
 
     # For who looks on

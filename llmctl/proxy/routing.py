@@ -6,6 +6,7 @@ import msgspec
 
 from llmctl.core.guard.settings import GuardSettings
 from llmctl.core.state import State
+from llmctl.core.words import RESIDENT
 from llmctl.proxy.dialect import Trouble
 
 UPSTREAM = b"/upstream/"
@@ -16,7 +17,9 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     pid: of its process, 0 for none. key: of its server. ctx: tokens that one request may use, None
     where it is not known yet. guard: config.yaml's and its profile's settings. number: of this
     instance; most: instances there may be. slots: requests that one works on at a time.
-    idle_timeout_s: how long a replica may have nothing to do."""
+    idle_timeout_s: how long a replica may have nothing to do. is_shared: its group is a pool.
+    pinned: it never makes way there. ttl_s: how long the model may have nothing to do; None: it
+    stays."""
 
     name: str
     group: str | None
@@ -32,6 +35,22 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     most: int = 1
     slots: int = 1
     idle_timeout_s: float = 600.0
+    is_shared: bool = False
+    pinned: bool = False
+    ttl_s: float | None = None
+
+    @property
+    def queue(self) -> str:
+        """What it takes turns with: its group; a resident and a member of a pool have a queue of
+        their own."""
+        if self.group is None:
+            return f"{RESIDENT}:{self.name}"
+        return f"{self.group}/{self.name}" if self.is_shared else self.group
+
+    @property
+    def pool(self) -> str | None:
+        """The pool that it is a member of."""
+        return self.group if self.is_shared else None
 
     @property
     def label(self) -> str:
@@ -57,6 +76,15 @@ class Table(msgspec.Struct, frozen=True):
         names = {alias: one.name for one in served for alias in one.aliases}
         names |= {one.name: one.name for one in served}
         return cls({one.name: one for one in served}, names, active, coming or {})
+
+    def with_active(self, queue: str, name: str) -> "Table":
+        """This profile has become the active one there."""
+        return msgspec.structs.replace(self, active={**self.active, queue: name})
+
+    def without(self, queue: str) -> "Table":
+        """The one that was active there is not any more."""
+        active = {one: name for one, name in self.active.items() if one != queue}
+        return msgspec.structs.replace(self, active=active)
 
     @property
     def default(self) -> str | None:

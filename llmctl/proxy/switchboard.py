@@ -15,15 +15,17 @@ from llmctl.errors import DisplacedError, LlmctlError, TakenDownError
 from llmctl.proxy.dialect import Trouble
 from llmctl.proxy.failures import CUT, Failures
 from llmctl.proxy.hangs import Hangs, hung
-from llmctl.proxy.keeper import Keeper, Seen, resident
+from llmctl.proxy.keeper import Keeper, Seen
 from llmctl.proxy.loading import Loading
 from llmctl.proxy.parties import Told, Waiting
 from llmctl.proxy.pool import Pool
 from llmctl.proxy.pools import Pools
 from llmctl.proxy.replicas import Replicas
 from llmctl.proxy.routing import Served, Table
+from llmctl.proxy.sharing import Sharing
 from llmctl.proxy.tasks import log, spawn
 from llmctl.proxy.turns import Action, Admit, Cut, Refuse, StartSwitch, Turns
+from llmctl.proxy.unloading import Unloading
 
 if TYPE_CHECKING:
     from llmctl.proxy.keys import Keyring
@@ -53,6 +55,8 @@ class Switchboard:
         self._hangs = Hangs()
         self._wake = asyncio.Event()
         self.replicas = Replicas(self, keeper, requests, now, told)
+        self.unloading = Unloading(self, keeper, now, told)
+        self.sharing = Sharing(self, keeper, now)
 
     # Looking at the box
 
@@ -79,19 +83,20 @@ class Switchboard:
     async def look(self) -> None:
         """One look; what it cannot see stays as it was, and what it saw before a switch of ours
         began or ended is not believed."""
-        switches = self._switches, self.replicas.changes
+        changes = self._changes
         try:
             seen = await asyncio.to_thread(self._keeper.look)
         except LlmctlError as error:
             self._note(error.message, self.problems)
             return
         self._note(None, seen.problems)
-        if switches == (self._switches, self.replicas.changes):
+        if changes == self._changes:
             self._observe(seen)
 
     @property
-    def _switches(self) -> list[tuple[int, bool]]:
-        return [(one.switches, one.switching is None) for one in self.queues.values()]
+    def _changes(self) -> tuple[object, ...]:
+        switches = [(one.switches, one.switching is None) for one in self.queues.values()]
+        return switches, self.replicas.changes, self.unloading.changes
 
     def _note(self, problem: str | None, problems: tuple[str, ...]) -> None:
         """What is wrong is said once, and that all is well again is, too."""
@@ -106,9 +111,10 @@ class Switchboard:
     def _observe(self, seen: Seen) -> None:
         self.settings, self.keys, self.is_known = seen.settings, seen.keys, True
         self.table = Table.of(seen.served, seen.ready, seen.coming)
-        for queue in {self.queue_of(one) for one in seen.served} | set(self.queues):
+        self.sharing.looks(seen.served)
+        for queue in {one.queue for one in seen.served} | set(self.queues):
             turns = self.turns(queue)
-            if turns.switching is None:
+            if turns.switching is None and not turns.is_going:
                 ready, coming = seen.ready.get(queue), seen.coming.get(queue)
                 leaving = self._is_left(queue, seen)
                 self.act(queue, turns.observed(
@@ -121,10 +127,11 @@ class Switchboard:
                 self.restart(served, hung(served.label, self.settings.hang_timeout))
         for name in seen.stopping:
             self._part(name)
+        self.sharing.looked((*seen.served, *seen.replicas))
 
     def _is_left(self, queue: str, seen: Seen) -> bool:
         """Is a model of that queue about to end?"""
-        return any(one.name in seen.stopping and self.queue_of(one) == queue for one in seen.served)
+        return any(one.name in seen.stopping and one.queue == queue for one in seen.served)
 
     def _part(self, name: str) -> None:
         """A model is told to stop. Nothing may hold it: llama-server ends only when its streams
@@ -141,7 +148,7 @@ class Switchboard:
             self.replicas.restart(served, trouble)
             return
         self._end_all(served.name, trouble)
-        if self.turns(self.queue_of(served)).switching in (None, served.name):
+        if self.turns(served.queue).switching in (None, served.name):
             self.doubt(served)
             spawn(self._restart(served.name), name=f"restart {served.name}")
 
@@ -163,11 +170,6 @@ class Switchboard:
             if one.served is not None and one.served.name == model and not one.is_waiting
         ]  # fmt: skip
 
-    @staticmethod
-    def queue_of(served: Served) -> str:
-        """The group of a profile; a resident has a queue of its own."""
-        return served.group or resident(served.name)
-
     def turns(self, queue: str) -> Turns:
         """The machine of a queue, with the settings of now."""
         found = self.queues.get(queue)
@@ -186,38 +188,23 @@ class Switchboard:
 
     def arrive(self, request: Waiting, served: Served, *, since: float | None) -> None:
         """It wants its model. since: it has waited before, and keeps its place."""
-        queue, now = self.queue_of(served), self._now()
+        queue, now = served.queue, self._now()
         turns = self.turns(queue)
-        trouble = self._keeps_out(turns, served.name, now)
+        trouble = self._failures.keeps_out(turns, served.name, self.settings, now)
         if trouble is not None:
             request.refuse(trouble)
             return
         self.act(queue, turns.arrive(request.ticket, served.name, now, since=since))
 
-    def _keeps_out(self, turns: Turns, name: str, now: float) -> Trouble | None:
-        if name in (turns.ready, turns.coming, turns.switching):
-            return None
-        if not self.settings.autoswitch:
-            return Trouble(
-                409, "not_active", f"{name} is not running. Type: llmctl switch {name}",
-                retry_after_s=30,
-            )  # fmt: skip
-        failed = self._failures.of(name, now)
-        if failed is not None:
-            return failed
-        if len(turns.waiting) >= self.settings.max_queue:
-            return Trouble(503, "queue_full", "Too many requests are waiting.", retry_after_s=10)
-        return None
-
     def leave(self, request: Waiting, served: Served) -> None:
         """It waits no longer."""
-        queue = self.queue_of(served)
+        queue = served.queue
         self.act(queue, self.turns(queue).leave(request.ticket, self._now()))
 
     def done(self, served: Served, ticket: int) -> None:
         """A server has no more work for a request of it."""
         self.replicas.left(served, ticket)
-        queue = self.queue_of(served)
+        queue = served.queue
         self.act(queue, self.turns(queue).done(served.name, self._now()))
 
     def doubt(self, served: Served) -> None:
@@ -225,7 +212,7 @@ class Switchboard:
         if served.number > 1:
             self.replicas.doubt(served)
         else:
-            self.turns(self.queue_of(served)).doubt(served.name)
+            self.turns(served.queue).doubt(served.name)
         self.wake()
 
     def tick(self) -> None:
@@ -233,6 +220,8 @@ class Switchboard:
         for queue, turns in list(self.queues.items()):
             self.act(queue, turns.tick(self._now()))
         self.replicas.tick()
+        self.unloading.tick()
+        self.sharing.tick()
 
     # Doing what the machines say
 
@@ -250,6 +239,7 @@ class Switchboard:
                     spawn(self._switch(queue, model), name=f"switch to {model}")
                 case Cut(model):
                     self._end_all(model, CUT)
+        self.sharing.after(queue)
 
     async def _switch(self, queue: str, model: str) -> None:
         turns = self.turns(queue)
@@ -270,13 +260,20 @@ class Switchboard:
             del self.loading[model]
         self._told.switched(model, self._now() - began)
         self._failures.forget(model)
-        self._is_active(queue, model)
+        self.table = self.table.with_active(queue, model)
         self.act(queue, turns.switched(model, self._now()))
         self.wake()
 
-    def _is_active(self, queue: str, model: str) -> None:
-        active = {**self.table.active, queue: model}
-        self.table = Table(self.table.served, self.table.names, active, self.table.coming)
+    def is_gone(self, served: Served) -> None:
+        """It is told to end by us, and has nothing to do."""
+        self.pools.close_idle(served.name)
+        self.table = self.table.without(served.queue)
+
+    def denied(self, served: Served, error: LlmctlError) -> None:
+        """It cannot be started now: who waits for it is told why."""
+        trouble = self._failures.note(served.name, error, self._now())
+        turns = self.turns(served.queue)
+        self.act(served.queue, turns.failed(served.name, trouble, self._now(), ready=None))
 
     async def _failed(self, queue: str, model: str, error: LlmctlError) -> None:
         """What runs instead is what systemd says. A model that had to make way for somebody's

@@ -85,6 +85,14 @@ class Turns:
         """Requests under way, per model."""
         self.waiting: OrderedDict[Ticket, _Waiter] = OrderedDict()
         self.switches = 0
+        self.idle_since = 0.0
+        """When the last request under way ended."""
+        self.is_held = False
+        """May no switch begin now? In a pool its members take turns with that (shared.py)."""
+        self.is_going = False
+        """Is the model being stopped by us?"""
+        self.is_closed = False
+        """Do requests wait although the model is ready? It is to go, or going."""
         self._draining_since: float | None = None
         self._has_cut = False
         self._running: str | None = None
@@ -132,6 +140,7 @@ class Turns:
             self.busy[model] = left
         else:
             self.busy.pop(model, None)
+            self.idle_since = now
         return self._next(now)
 
     # What happens to models
@@ -144,6 +153,8 @@ class Turns:
         one is about to end, and is not started again before it has: that would undo the stop
         half-way. stopped: those that somebody stopped, and that did not fail."""
         is_new = ready is not None and ready != self.ready
+        if is_new:
+            self.idle_since = now
         self.ready, self.coming, self.leaving = ready, coming, leaving
         ended, self._running = (
             self._running,
@@ -172,6 +183,17 @@ class Turns:
         it has been looked at: somebody may have stopped it."""
         if self.ready == model:
             self.ready, self.coming, self.leaving = None, model, True
+
+    def goes(self) -> None:
+        """The model is told to stop by us: it is neither there nor stopped by hand. `gone` says
+        that it has ended."""
+        self.is_going = self.leaving = True
+        self.ready = self.coming = self._running = None
+
+    def gone(self, now: float) -> list[Action]:
+        """It has. Who asks for it waits for it to be started again."""
+        self.is_going = self.leaving = False
+        return self._next(now)
 
     def switched(self, model: str, now: float) -> list[Action]:
         """Our switch succeeded."""
@@ -206,7 +228,7 @@ class Turns:
 
     def _is_open(self, now: float) -> bool:
         """Do further requests for the ready model go ahead? Not when somebody has waited long."""
-        if self.switching is not None:
+        if self.switching is not None or self.is_closed:
             return False
         if not self.waiting:
             return True
@@ -247,6 +269,8 @@ class Turns:
 
     def _towards(self, oldest: _Waiter, now: float) -> list[Action]:
         """The switch to the model that has been waited for longest, or a step towards it."""
+        if self.is_held:
+            return []
         under_way, waited = sum(self.busy.values()), now - oldest.since
         is_theirs = self.leaving or self.coming not in (None, oldest.model)
         if is_theirs and waited < self.max_wait + self.drain_timeout:

@@ -9,6 +9,7 @@ import hashlib
 import os
 import sys
 
+from llmctl.core.eviction import Ledger
 from llmctl.core.guard.settings import GuardSettings
 from llmctl.core.listening import Address
 from llmctl.core.proxy_settings import ProxySettings
@@ -74,6 +75,14 @@ class FixedKeeper:
     def stop_replica(self, name: str, number: int) -> None:
         """See Keeper."""
         raise AssertionError(f"there is one instance: {name}, {number}")
+
+    def ledger(self, name: str) -> Ledger:
+        """See Keeper."""
+        raise AssertionError(f"no group is a pool: {name}")
+
+    def unload(self, names: tuple[str, ...]) -> None:
+        """See Keeper."""
+        raise AssertionError(f"no profile has a ttl: {names}")
 
 
 def fixed() -> Keeper:

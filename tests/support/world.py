@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -282,7 +283,7 @@ class World:
             case "show-environment":
                 return Output(stdout=f"HOME=/home/me\nPATH={self.search_path}\nXDG_X=1\n")
             case "list-units":
-                return Output(stdout="".join(self._rows()))
+                return Output(stdout="".join(self._rows(units)))
             case "list-jobs":
                 waiting = (one.status for one in self.units.values() if one.status.job)
                 rows = (f"{one.job} {one.unit} start waiting\n" for one in waiting)
@@ -304,8 +305,9 @@ class World:
                 pass
         return Output()
 
-    def _rows(self) -> Iterator[str]:
-        for one in (unit.status for unit in self.units.values()):
+    def _rows(self, patterns: Sequence[str]) -> Iterator[str]:
+        found = (unit.status for unit in self.units.values())
+        for one in (one for one in found if any(fnmatch(one.unit, word) for word in patterns)):
             job = "start " if one.job else ""
             yield f"{one.unit} {one.load} {one.active} {one.sub} {job}Model x (llmctl)\n"
 

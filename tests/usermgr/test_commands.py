@@ -50,7 +50,10 @@ def test_status_in_json_has_the_promised_shape(site: ManagerSite) -> None:
     said = site.status()
     assert said.keys() >= {"host", "groups", "instances", "proxy"}
     (group,), (one,) = said["groups"], said["instances"]
-    assert group == {"name": "gpu", "active": "a", "state": "ready", "faults": []}
+    assert group == {
+        "name": "gpu", "active": "a", "state": "ready", "faults": [], "mode": "exclusive",
+        "running": ["a"],
+    }  # fmt: skip
     assert (one["profile"], one["unit"], one["state"]) == ("a", "llm-a.service", "ready")
     assert (one["port"], one["pid"]) == (site.port, int(site.show("llm-a.service", "MainPID")))
     assert 0 <= one["uptime_s"] < 60

@@ -124,3 +124,17 @@ def pinned(wanted: Wanted, words: Sequence[str]) -> Wanted:
         tensor_split=tuple(map(int, split)) if is_split else wanted.tensor_split,
         n_cpu_moe=wanted.n_cpu_moe if "-ot" in said else int(said.get("--n-cpu-moe", 0)),
     )
+
+
+def settled_settings(wanted: Wanted, words: Sequence[str]) -> Settings:
+    """What a server started with these words of `placing` or `settled` runs with, in full. Without
+    a context it takes what the model was trained for (0)."""
+    fixed, said = pinned(wanted, words), dict(zip(words[::2], words[1::2], strict=True))
+    pairs = (one.rpartition("=") for one in said.get("-ot", "").split(",") if one)
+    named = tuple(Override(pattern, where) for pattern, _, where in pairs)
+    return replace(
+        wanted.settings, ctx=fixed.ctx or 0, gpu_layers=fixed.gpu_layers,
+        tensor_split=fixed.tensor_split or (),
+        n_cpu_moe=fixed.n_cpu_moe or wanted.n_cpu_moe or 0,
+        overrides=(*wanted.settings.overrides, *named),
+    )  # fmt: skip

@@ -110,7 +110,16 @@ def test_status_of_an_idle_box(llmctl: CommandLine) -> None:
 def test_status_as_json(llmctl: CommandLine) -> None:
     assert llmctl("status", "--json").json == {
         "host": "local",
-        "groups": [{"name": "gpu", "active": None, "state": "stopped", "faults": []}],
+        "groups": [
+            {
+                "name": "gpu",
+                "active": None,
+                "state": "stopped",
+                "faults": [],
+                "mode": "exclusive",
+                "running": [],
+            }
+        ],
         "instances": [],
         "proxy": None,
         "problems": [],
@@ -304,7 +313,7 @@ def test_without_waiting_as_json(llmctl: CommandLine) -> None:
     said = llmctl("switch", "coder", "--no-wait", "--json")
     assert said.json == {
         "profile": "coder", "previous": None, "state": "loading", "ready_s": None,
-        "url": "http://127.0.0.1:12340",
+        "url": "http://127.0.0.1:12340", "stopped": [],
     }  # fmt: skip
     assert said.stderr == ""
 

@@ -72,6 +72,14 @@ def test_the_proxy_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert last == "proxy: http://127.0.0.1:1234, 2 in flight, 1 waiting, switching to b"
 
 
+def test_what_the_proxy_stopped_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    gone = [{"model": "a", "why": "room", "for": "c", "ago_s": 12.3},
+            {"model": "b", "why": "ttl", "for": None, "ago_s": 3700.0}]  # fmt: skip
+    show_overview(with_proxy(http(200, {**TOLD, "unloaded": gone})).box, as_json=False)
+    said = capsys.readouterr().out.splitlines()[-2:]
+    assert said == ["proxy: a made room for c, 12s ago", "proxy: b had nothing to do, 1h 1m ago"]
+
+
 def test_a_proxy_that_does_not_answer_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
     show_overview(with_proxy(None).box, as_json=False)
     assert "the proxy does not answer on http://127.0.0.1:1234" in capsys.readouterr().err

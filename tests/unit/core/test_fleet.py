@@ -81,3 +81,21 @@ def test_a_replicas_port_is_nobody_elses(
 
 def test_members_of_a_group_share_the_ports_of_their_replicas() -> None:
     assert not list(clashes(copied("a", 3), [copied("b", 4), sample("c")], CONFIG))
+
+
+POOL = Config(groups={"gpu": Group(port=12340, mode="pool")})
+
+
+def test_members_of_a_pool_make_way_for_ports_that_are_written() -> None:
+    members = [copied("a", 40), copied("b", 40)]
+    one = copied("r", 3, group="none", port=12342)
+    assert list(clashes(members[0], [*members, one], POOL)) == []
+    assert list(clashes(one, [*members, one], POOL)) == []
+
+
+def test_a_pin_is_for_a_pool() -> None:
+    pinned = sample("a", pin=True)
+    assert list(clashes(pinned, [pinned], POOL)) == []
+    ((where, said),) = clashes(pinned, [pinned], CONFIG)
+    assert where == ("pin",)
+    assert "only in a pool" in said

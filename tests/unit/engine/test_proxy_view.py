@@ -42,6 +42,15 @@ def test_what_it_tells() -> None:
     )  # fmt: skip
 
 
+def test_what_it_stopped_is_told() -> None:
+    gone = [{"model": "a", "why": "room", "for": "c", "ago_s": 12.3, "more": 1},
+            {"model": "b", "why": "ttl", "for": None, "ago_s": 1.0}]  # fmt: skip
+    found = facts(proxy_view(world(answer=told(unloaded=gone)).box))
+    assert found is not None
+    del gone[0]["more"]
+    assert found["unloaded"] == gone
+
+
 def test_its_problems_are_told() -> None:
     view = proxy_view(world(answer=told(problem="blind.", problems=["a.yaml: x"])).box)
     assert view is not None
@@ -81,5 +90,5 @@ def test_an_answer_that_is_not_the_proxys_is_a_failure(answer: bytes) -> None:
 def test_its_facts_are_json() -> None:
     assert json.loads(json.dumps(facts(proxy_view(world(answer=told()).box)))) == {
         "state": "ready", "url": "http://127.0.0.1:1234", "in_flight": 2, "waiting": 1,
-        "switching": ["coder"], "connections": 5, "problems": [],
+        "switching": ["coder"], "connections": 5, "problems": [], "unloaded": [],
     }  # fmt: skip

@@ -60,7 +60,7 @@ def test_a_model_is_in_one_state(run: Run, after: float, state: State) -> None:
 
 def test_the_group_tells_its_active_profile() -> None:
     (group,) = overview(running().box).groups
-    assert group == GroupView("gpu", "a", State.READY)
+    assert group == GroupView("gpu", "a", State.READY, running=("a",))
 
 
 def test_a_failed_model_is_not_active() -> None:

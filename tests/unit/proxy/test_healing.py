@@ -70,7 +70,7 @@ def asked(server: MemoryTransport) -> Any:
 
 def in_flight(wire: Wire) -> int:
     """As the model's queue counts it, and the proxy."""
-    turns = wire.proxy.board.turns(wire.proxy.board.queue_of(wire.proxy.table.served["coder"]))
+    turns = wire.proxy.board.turns(wire.proxy.table.served["coder"].queue)
     assert sum(turns.busy.values()) == len(wire.proxy.relays)
     return len(wire.proxy.relays)
 

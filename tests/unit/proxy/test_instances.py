@@ -113,6 +113,25 @@ def test_what_stops_gets_nothing_and_is_not_believed_to_be_up() -> None:
     assert made.arrive(3, (), IDLE) == [StartReplica(2)]
 
 
+def test_memory_that_is_needed_takes_those_with_nothing_to_do() -> None:
+    made = three()
+    made.arrive(1, (), 0.0)
+    made.arrive(2, (), 0.0)
+    assert made.spare == [3]
+    assert made.trim() == [StopReplica(3)]
+    assert made.spare == []
+    assert made.busy == {1: 1, 2: 1}
+
+
+def test_none_is_started_while_memory_is_needed() -> None:
+    made = Instances(most=3)
+    made.is_held = True
+    made.arrive(1, (), 0.0)
+    assert made.arrive(2, (), 0.0) == [Seat(2, 1)]
+    made.is_held = False
+    assert made.arrive(3, (), 0.0) == [StartReplica(2)]
+
+
 def test_fewer_are_allowed_by_now() -> None:
     made = three()
     made.arrive(1, (), 0.0)

@@ -19,6 +19,7 @@ from llmctl.proxy.head import AnswerHead
 from llmctl.proxy.keys import ApiKey, Keyring
 from llmctl.proxy.request_log import RequestLog
 from llmctl.proxy.server import Proxy
+from llmctl.proxy.unloading import Unloaded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -100,6 +101,26 @@ def test_the_list_tells_each_state() -> None:
             client.get("/v1/models")
             states = {one["id"]: one["state"] for one in client.json["data"]}
             assert states == {"coder": "ready", "coder-alias": "ready", "writer": "stopped"}
+
+    run(test)
+
+
+def test_the_list_tells_what_each_works_on_and_why_it_does_not_run() -> None:
+    async def test() -> None:
+        async with bench(*MODELS, ready="coder") as it:
+            board, client = it.proxy.board, it.connect()
+            board.turns("gpu").goes_ahead("coder")
+            board.unloading.last["writer"] = Unloaded("room", "coder", it.proxy.now())
+            client.get("/v1/models")
+            told = {one["id"]: one for one in client.json["data"]}
+            keys = ("in_flight", "waiting", "unloaded")
+            assert [told["coder"][key] for key in keys] == [1, 0, None]
+            gone = {"why": "room", "ago_s": 0.0}
+            assert [told["writer"][key] for key in keys] == [0, 0, gone]
+            other = it.connect()
+            other.get("/llmctl/status")
+            assert other.json["unloaded"] == [{"model": "writer", "for": "coder", **gone}]
+            board.turns("gpu").done("coder", 0.0)
 
     run(test)
 

@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
+from support.alone import Alone
 from support.asking import until
 
 from llmctl.core.proxy_settings import ProxySettings
@@ -30,7 +31,7 @@ TWO = replace(A, port=12342, pid=2, number=2)
 CHAT = endpoint_of(b"/v1/chat/completions")
 
 
-class Box:
+class Box(Alone):
     """A Keeper whose starts end when the test says so."""
 
     def __init__(self) -> None:
@@ -132,6 +133,12 @@ class Scene:
         assert model == "a"
         assert seconds >= 0
         self.told.append((number, state, why))
+
+    def unloading(
+        self, model: str, state: str, *, why: str, room_for: str | None = None,
+        idle_s: float = 0.0, total_s: float = 0.0,
+    ) -> None:  # fmt: skip
+        raise AssertionError((model, state, why, room_for, idle_s, total_s))
 
 
 def run(play: Callable[[Scene], Awaitable[None]]) -> None:

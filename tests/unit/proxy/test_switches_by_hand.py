@@ -109,6 +109,12 @@ class Deaf:
     ) -> None:
         raise AssertionError((model, number, state, seconds, why))
 
+    def unloading(
+        self, model: str, state: str, *, why: str, room_for: str | None = None,
+        idle_s: float = 0.0, total_s: float = 0.0,
+    ) -> None:  # fmt: skip
+        raise AssertionError((model, state, why, room_for, idle_s, total_s))
+
 
 class Scene:
     def __init__(self) -> None:
