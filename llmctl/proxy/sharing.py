@@ -50,6 +50,23 @@ class Sharing:
             for turns in shared.turns.values():
                 turns.is_held = True
 
+    def by_use(self, ready: Mapping[str, str]) -> dict[str, str]:
+        """What is ready, by queue; of each pool the one that was used last comes first: that is the
+        one for requests that name no model."""
+        last = {queue: self._last_use(queue) for queue in ready if queue in self._pool_of}
+        places = {
+            self._pool_of.get(queue, queue): n for n, queue in reversed(list(enumerate(ready)))
+        }
+
+        def place(queue: str) -> tuple[int, float]:
+            return places[self._pool_of.get(queue, queue)], -last.get(queue, 0.0)
+
+        return {queue: ready[queue] for queue in sorted(ready, key=place)}
+
+    def _last_use(self, queue: str) -> float:
+        turns = self._board.turns(queue)
+        return self._now() if turns.busy else turns.idle_since
+
     def looked(self, instances: Sequence[Served]) -> None:
         """All of it has been acted on. instances: all there are, of whatever group."""
         self._is_looking = False
