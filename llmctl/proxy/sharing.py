@@ -54,9 +54,9 @@ class Sharing:
         """What is ready, by queue; of each pool the one that was used last comes first: that is the
         one for requests that name no model."""
         last = {queue: self._last_use(queue) for queue in ready if queue in self._pool_of}
-        places = {
-            self._pool_of.get(queue, queue): n for n, queue in reversed(list(enumerate(ready)))
-        }
+        places: dict[str, int] = {}
+        for queue in ready:
+            places.setdefault(self._pool_of.get(queue, queue), len(places))
 
         def place(queue: str) -> tuple[int, float]:
             return places[self._pool_of.get(queue, queue)], -last.get(queue, 0.0)
