@@ -133,6 +133,11 @@ class Shared:
         return self.weighing is not None or bool(self.evicting) or self.starting is not None
 
     @property
+    def is_quiet(self) -> bool:
+        """Is there nothing to decide? For most requests there is not."""
+        return not (self.is_at_work or self.closed or any(x.waiting for x in self.turns.values()))
+
+    @property
     def is_wanted(self) -> bool:
         """Does anybody wait for memory?"""
         return self.is_at_work or bool(self._wanting())
