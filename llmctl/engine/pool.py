@@ -1,6 +1,6 @@
 """Room for one more member of a pool: what there is, and which of the others stop for it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -40,19 +40,29 @@ class Room(msgspec.Struct, frozen=True):
     holders: tuple[Holder, ...]
     pinned: frozenset[str] = frozenset()
 
+    @property
+    def fits(self) -> bool:
+        """Is there room as it is?"""
+        ledger = self.ledger
+        return all(size <= ledger.free.get(name, 0) for name, size in ledger.need.items())
+
     def told(self, seen: Mapping[str, Seen] | None = None) -> str:
         """What it lacks and who holds how much of that, in sentences. seen: with what members of
         its pool do, where that is known."""
         lacks = lacking(self.ledger, self.spaces)
+        if lacks:
+            return "; ".join(lacks.values()) + self.held(lacks, seen)
         words = {one.name: self._word(one, seen) for one in self.holders}
-        short = [space for space in self.spaces if space.key in lacks]
-        held = [text for space in short if (text := holding(space, self.holders, words))]
-        if not lacks:
-            held = [unplanned(self.holders, words)] if self.spaces else [
-                ", ".join(f"{one.name} runs ({words[one.name]})" for one in self.holders)
-            ]  # fmt: skip
-        why = "; ".join(lacks.values()) or "a model that cannot be planned runs alone in its pool"
-        return ". ".join((why, *held))
+        held = ", ".join(f"{one.name} runs ({words[one.name]})" for one in self.holders)
+        held = unplanned(self.holders, words) if self.spaces else held
+        return f"a model that cannot be planned runs alone in its pool. {held}"
+
+    def held(self, keys: Container[str], seen: Mapping[str, Seen] | None = None) -> str:
+        """Who holds how much of these devices, as further sentences without the last full stop."""
+        words = {one.name: self._word(one, seen) for one in self.holders}
+        short = (space for space in self.spaces if space.key in keys)
+        told = (holding(space, self.holders, words) for space in short)
+        return "".join(f". {text}" for text in told if text)
 
     def _word(self, one: Holder, seen: Mapping[str, Seen] | None) -> str:
         if one.group != self.group:

@@ -91,6 +91,7 @@ def _check_room(box: Box, resolved: Resolved) -> None:
     from llmctl.core.memory.advice import shortage
     from llmctl.core.memory.request import pinned, placing, settled, wanted_of
     from llmctl.engine.planning import place_of, plan_profile
+    from llmctl.engine.pool import room_of
 
     profile, words = resolved.profile, resolved.plan.words or settled(resolved.argv)
     name = profile.name
@@ -98,8 +99,14 @@ def _check_room(box: Box, resolved: Resolved) -> None:
     if place.ram is None or (not place.rooms and place.warnings):
         raise DoesNotFitError(f"Nobody says how much memory is free: {place.warnings[:1]}.")
     found = plan_profile(box, name, place, lambda wanted: pinned(wanted, words)).plan
+    room = room_of(box, name, again=True)
     if not found.fits:
-        raise DoesNotFitError(f"{name} does not fit once more: {shortage(found)}.")
+        needs = (*found.estimate.devices, found.estimate.host)
+        short = {one.name for one, lack in zip(needs, found.lacking, strict=True) if lack}
+        held = room.held({space.key for space in room.spaces if space.name in short})
+        raise DoesNotFitError(f"{name} does not fit once more: {shortage(found)}{held}.")
+    if not room.fits:
+        raise DoesNotFitError(f"{name} does not fit once more: {room.told()}.")
     given = wanted_of(profile).settings.overrides
     if resolved.plan.words and tuple(placing(found, given)) != resolved.plan.words:
         raise DoesNotFitError(f"{name} would fit once more only with less on the devices.")
