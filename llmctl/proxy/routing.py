@@ -11,12 +11,23 @@ from llmctl.proxy.dialect import Trouble
 UPSTREAM = b"/upstream/"
 
 
+class Far(msgspec.Struct, frozen=True, kw_only=True):
+    """Another box's proxy. model: as it is called there. key: an API key of that box."""
+
+    box: str
+    host: str
+    port: int
+    key: str | None = None
+    model: str = ""
+
+
 class Served(msgspec.Struct, frozen=True, kw_only=True):
     """One profile as the proxy serves it. group: None is a resident. port: of its first instance.
     pid: of its process, 0 for none. key: of its server. ctx: tokens that one request may use, None
     where it is not known yet. guard: config.yaml's and its profile's settings. number: of this
     instance; most: instances there may be. slots: requests that one works on at a time.
-    idle_timeout_s: how long a replica may have nothing to do."""
+    idle_timeout_s: how long a replica may have nothing to do. fallback: who answers in its stead,
+    profiles and models of other boxes. far: where it is another box's."""
 
     name: str
     group: str | None
@@ -32,6 +43,8 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     most: int = 1
     slots: int = 1
     idle_timeout_s: float = 600.0
+    fallback: tuple[str | Far, ...] = ()
+    far: Far | None = None
 
     @property
     def label(self) -> str:
