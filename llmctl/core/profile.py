@@ -204,7 +204,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         tuple[Text, ...],
         Meta(
             title="a list of names of profiles, or of another box's as BOX/NAME",
-            description="Who answers if this one cannot, in this order.",
+            description="Who answers if this one cannot.",
             examples=[["gemma4", "attic/coder"]],
         ),
     ] = ()
