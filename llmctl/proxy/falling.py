@@ -1,6 +1,7 @@
 """One request's fallback: what its Walk says, done. It stands beside a Relay, which tells it what
 went wrong, and goes where it says."""
 
+import re
 from typing import TYPE_CHECKING
 
 from llmctl.core.state import State
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from llmctl.proxy.server import Proxy
 
 _LOADING = 503
+_INSTANCE = re.compile(rb"[a-z0-9][a-z0-9._-]{0,63}(?:@\d{1,3})?")
+"""What another box's proxy calls who answered."""
 
 
 def falling(relay: "Relay", proxy: "Proxy", served: Served) -> "Falling | None":
@@ -101,9 +104,9 @@ class Falling:
         relay.answer.may_fall = False
         if head.status < 400 and relay.served is not None:
             self._proxy.board.rests.well(relay.served.label)
-        there = next((v for k, v in head.headers if k.lower() == b"x-served-by"), None)
-        if far is not None and there is not None:
-            relay.answer.served_by = f"{far.box}/{there.decode('latin-1')}"
+        there = next((v for k, v in head.headers if k.lower() == b"x-served-by"), b"")
+        if far is not None and _INSTANCE.fullmatch(there):
+            relay.answer.served_by = f"{far.box}/{there.decode()}"
 
     def heard(self) -> None:
         """See Judge."""
@@ -150,6 +153,8 @@ class Falling:
         rest_s = proxy.board.rests.failed(name, failure.why, proxy.now())
         if rest_s:
             proxy.journal.rests(name, rest_s, failure.why)
+        if failure.why == "crash" and relay.served is not None and not self.is_far:
+            proxy.board.doubt(relay.served)
         self._walk.failed(failure)
         if self._walk.next is None:
             return False
