@@ -30,8 +30,8 @@ ENOUGH = 2
 """Failures in a row after which an instance rests; one start that failed is enough."""
 
 _LEFT = {
-    "switch_failed": "start", "no_answer": "crash", "upstream_died": "crash", "hung": "hang",
-    "stalled": "hang", "stream_ended": "crash",
+    "switch_failed": "start", "given_up": "start", "no_answer": "crash", "upstream_died": "crash",
+    "stream_ended": "crash", "hung": "hang", "stalled": "hang",
 }  # fmt: skip
 """Troubles of ours for which a model is left. Not among them: what a person did (`stopped`), what
 the queue says (`queue_full`, `cut_by_switch`), and what the client did."""

@@ -88,10 +88,9 @@ class Falling:
         after = self._walk.next
         if self._is_closed or after is None:
             return False
-        board = self._proxy.board
         if self.is_far or after.far is not None:
             return True
-        return board.turns(board.queue_of(after)).lets_ahead(after.name, self._proxy.now())
+        return state_of(self._proxy, after) is State.READY
 
     @property
     def _is_closed(self) -> bool:

@@ -78,7 +78,8 @@ def test_a_key_reaches_only_its_models_and_no_chain_leads_round_that() -> None:
 
 
 @pytest.mark.parametrize(("kind", "why"), [
-    ("switch_failed", "start"), ("no_answer", "crash"), ("hung", "hang"), ("stalled", "hang"),
+    ("switch_failed", "start"), ("given_up", "start"), ("no_answer", "crash"), ("hung", "hang"),
+    ("stalled", "hang"),
 ])  # fmt: skip
 def test_troubles_for_which_a_model_is_left(kind: str, why: str) -> None:
     assert of_trouble(Trouble(503, kind, "x"), is_first=True) == Failure(why, "x")
