@@ -80,7 +80,7 @@ async def killed_before_its_answer(proxy: ProxySite) -> Reply:
     os.kill(pid, signal.SIGSTOP)
     asked = asyncio.create_task(ask(proxy.port, question("b", max_tokens=2)))
 
-    async def is_under_way() -> bool:
+    async def is_under_way() -> object:
         status = (await get(proxy.port, "/llmctl/status")).json
         return status["queues"]["none:b"]["in_flight"] == {"b": 1}
 
