@@ -84,9 +84,9 @@ class Falling:
 
     def leaves(self) -> bool:
         """It went away without a word: is somebody else asked at once, instead of waiting for it to
-        come back? Where that costs nobody his model."""
-        after = self._walk.next
-        if self._is_closed or after is None:
+        come back? Where that costs nobody his model, and it was not one of several instances."""
+        after, served = self._walk.next, self._relay.served
+        if self._is_closed or after is None or (served is not None and served.number > 1):
             return False
         if self.is_far or after.far is not None:
             return True

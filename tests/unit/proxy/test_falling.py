@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from support.asking import until
 from support.chains import ATTIC, Chain, Models, model
 from support.streams import ERRORS, PATHS, events, recorded
@@ -19,11 +21,14 @@ from llmctl.core.proxy_settings import ProxySettings
 from llmctl.core.state import State
 from llmctl.errors import SwitchError
 from llmctl.proxy.client import Client
-from llmctl.proxy.dialect import Trouble
+from llmctl.proxy.dialect import Endpoint, Trouble
+from llmctl.proxy.healing import planned
 from llmctl.proxy.keys import ApiKey
 from llmctl.proxy.server import Proxy
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from llmctl.proxy.keeper import Progress, Seen
     from llmctl.proxy.routing import Served
 
@@ -348,6 +353,18 @@ def test_who_rests_is_still_the_last_resort() -> None:
         assert by(client) == (200, "a", "b")
 
 
+def test_a_replica_that_goes_away_is_followed_by_its_own_model() -> None:
+    with Chain(model("a", "b"), model("b")) as it:
+        client = it.asks("a")
+        (relay,) = it.proxy.relays.values()
+        assert relay.served is not None
+        relay.served = replace(relay.served, number=2)
+        it.of("a").dies()
+        assert it.was_asked("a") == 2
+        it.of("a").says(FINE)
+        assert by(client) == (200, "a", None)
+
+
 # Other boxes
 
 
@@ -427,37 +444,94 @@ class Broken:
         raise AssertionError(name)
 
 
+@contextlib.asynccontextmanager
+async def group(a: State, b: State) -> AsyncIterator[tuple[Proxy, Broken, Chain]]:
+    """Two models of a group, a with the fallback b. Their servers are in memory."""
+    one, two = (
+        {"group": "gpu", "state": state, "pid": int(state is State.READY)} for state in (a, b)
+    )
+    keeper = Broken(model("a", "b", **one), model("b", **two))
+    proxy, pools = Proxy(keeper), Chain()
+    await proxy.board.look()
+    proxy.board.pool = pools._pool  # type: ignore[method-assign,assignment]
+    proxy.board.doubt = lambda _: None  # type: ignore[method-assign,assignment]
+    yield proxy, keeper, pools
+    assert not any(one.busy or one.waiting for one in proxy.board.queues.values())
+
+
+def asks_a(proxy: Proxy, *, stream: bool) -> MemoryTransport:
+    client = MemoryTransport(Client(proxy))
+    body = b'{"model":"a","stream":%b}' % (b"true" if stream else b"false")
+    client.sends(
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    )
+    return client
+
+
+async def answered_by_b(pools: Chain, answer: bytes) -> None:
+    async def is_asked() -> int:
+        return pools.was_asked("b")
+
+    await until(is_asked)
+    pools.of("b").says(answer)
+
+
 def test_a_stream_that_waits_for_a_model_that_cannot_start_goes_to_the_next() -> None:
-    stopped = {"group": "gpu", "state": State.STOPPED, "pid": 0}
-
     async def play() -> None:
-        keeper = Broken(model("a", "b", **stopped), model("b", **stopped))
-        proxy = Proxy(keeper)
-        await proxy.board.look()
-        pools = Chain()
-        proxy.board.pool = pools._pool  # type: ignore[method-assign,assignment]
-        client = MemoryTransport(Client(proxy))
-        body = b'{"model":"a","stream":true}'
-        client.sends(
-            b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-            b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
-        )
-        assert client.heard.startswith(b"HTTP/1.1 200")  # it waits, and hears so
-
-        async def b_is_asked() -> int:
-            return pools.was_asked("b")
-
-        await until(b_is_asked)
-        assert keeper.switched == ["a", "b"]
-        pools.of("b").says(EVENTS + chunked(recorded("chat")))
-        _, headers, sent = heard(client)
-        assert "x-served-by" not in headers
-        assert b": X-Served-By: b\n: X-Fallback-From: a\n\n" in sent
-        assert events(sent) == events(recorded("chat"))
-        assert not any(one.busy or one.waiting for one in proxy.board.queues.values())
-        assert set(proxy.board.rests.left(proxy.now())) == {"a"}
+        async with group(State.STOPPED, State.STOPPED) as (proxy, keeper, pools):
+            client = asks_a(proxy, stream=True)
+            assert client.heard.startswith(b"HTTP/1.1 200")  # it waits, and hears so
+            await answered_by_b(pools, EVENTS + chunked(recorded("chat")))
+            assert keeper.switched == ["a", "b"]
+            _, headers, sent = heard(client)
+            assert "x-served-by" not in headers
+            assert b": X-Served-By: b\n: X-Fallback-From: a\n\n" in sent
+            assert events(sent) == events(recorded("chat"))
+            assert set(proxy.board.rests.left(proxy.now())) == {"a"}
 
     asyncio.run(play())
+
+
+def test_a_crash_is_not_followed_by_a_switch_before_the_third() -> None:
+    """systemd brings the model back; a switch would unload it again."""
+
+    async def play() -> None:
+        async with group(State.READY, State.STOPPED) as (proxy, keeper, pools):
+            client = asks_a(proxy, stream=False)
+            for tried in (1, 2, 3):
+                assert (pools.was_asked("a"), keeper.switched) == (tried, [])
+                pools.of("a").dies()
+            await answered_by_b(pools, FINE)
+            assert by(client) == (200, "b", "a")
+            assert keeper.switched == ["b"]
+
+    asyncio.run(play())
+
+
+def test_who_waited_for_what_was_stopped_by_hand_starts_nothing_else() -> None:
+    async def play() -> None:
+        async with group(State.READY, State.STOPPED) as (proxy, keeper, pools):
+            client = asks_a(proxy, stream=False)
+            (relay,) = proxy.relays.values()
+            pools.of("a").dies()
+            turns = proxy.board.turns("gpu")
+            relay.leaves()
+            proxy.board.act("gpu", turns.observed(None, None, proxy.now(), stopped={"a"}))
+            relay.refuse(Trouble(502, "no_answer", "a went away."))
+            assert heard(client)[0] == 503
+            assert b"stopped by hand" in heard(client)[2]
+            assert keeper.switched == []
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("asked", ["a", "nick", "who knows"])
+def test_the_guards_own_events_name_the_model_that_answers(asked: str) -> None:
+    body = json.dumps({"model": asked, "input": "x", "stream": True}).encode()
+    found = planned(Endpoint("responses"), body, model("a"), GuardSettings())
+    assert found is not None
+    assert found[0].model == "a"
 
 
 def test_a_key_of_its_own() -> None:
