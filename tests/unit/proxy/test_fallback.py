@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llmctl.proxy.dialect import Dialect, Trouble, error_body, error_event
 from llmctl.proxy.fallback import (
@@ -55,6 +57,16 @@ def test_cycles_end() -> None:
     assert names(model("a", "a", "b", "b"), model("b", "c", "b"), model("c", "a")) == [
         "a", "b", "c",
     ]  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from("abcdef"), st.lists(st.sampled_from("abcdefg"))))
+def test_whatever_refers_to_whatever_each_is_asked_once(lists: dict[str, list[str]]) -> None:
+    served = [model(name, *lists.get(name, [])) for name in "abcdef"]
+    found = names(*served)
+    assert found[0] == "a"
+    assert len(set(found)) == len(found)
+    linked = {"a"}.union(*(lists.get(one, []) for one in found)) - {"g"}
+    assert set(found) == linked
 
 
 def test_aliases_are_resolved_and_what_is_gone_is_left_out() -> None:

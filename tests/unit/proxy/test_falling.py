@@ -539,3 +539,67 @@ def test_a_key_of_its_own() -> None:
     with Chain(model("a", ATTIC)) as it:
         key = ApiKey("laptop", b"x", models=("a", "attic/coder"))
         assert it.proxy.models_of(key) == frozenset({"a", "attic/coder"})
+
+
+# Whatever happens
+
+HOW = ("dies", "no memory", "first event", "overflow", "refuses", "answers", "breaks off", "empty")
+
+
+def plays(server: MemoryTransport, how: str, *, stream: bool) -> None:
+    """One attempt at a server."""
+    first = recorded("chat").partition(b"\n\n")[0] + b"\n\n"
+    match how:
+        case "dies":
+            server.dies()
+        case "no memory":
+            server.says(NO_MEMORY)
+        case "first event" if stream:
+            server.says(EVENTS + chunked(b":\n\n" + ERRORS["chat"]))
+        case "overflow":
+            server.says(said(400, OVERFLOW))
+        case "refuses":
+            server.says(said(422, b'{"error":{"code":422,"message":"x"}}'))
+        case "breaks off" if stream:
+            server.says(EVENTS + chunked(first, ends=False))
+            server.dies()
+        case "breaks off":
+            server.says(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{")
+            server.dies()
+        case "empty" if stream:
+            server.says(EVENTS + chunked(b":\n\n"))
+        case _:
+            server.says(EVENTS + chunked(recorded("chat")) if stream else FINE)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.lists(st.sampled_from(HOW), min_size=1, max_size=12), min_size=1, max_size=4),
+    st.booleans(), st.booleans(),
+)  # fmt: skip
+def test_each_client_gets_one_end_and_nothing_stays_behind(
+    ways: list[list[str]], stream: bool, guarded: bool
+) -> None:
+    guard = GuardSettings(mode="on" if guarded and stream else "off")
+    chain = (
+        model("a", "b", guard=guard), model("b", "c", "a", guard=guard, ctx=16384),
+        model("c", guard=guard, ctx=32768),
+    )  # fmt: skip
+    with Chain(*chain) as it:
+        for way in ways:
+            it.now += 3
+            asked = {name: it.was_asked(name) for name in "abc"}
+            client = it.asks("a", stream=stream)
+            steps = [*way, *["answers"] * 20]
+            while it.proxy.relays:
+                (name,) = (one for one, before in asked.items() if it.was_asked(one) > before)
+                asked[name] += 1
+                plays(it.of(name), steps.pop(0), stream=stream)
+            is_cut = client.is_aborted
+            assert bool(client.heard)
+            if not is_cut:
+                _, headers, body = heard(client)
+                assert headers.get("x-served-by", "b").partition("@")[0] in asked
+                assert body.count(b"[DONE]") <= 1
+                assert body.count(b'"error"') <= 1
+            assert not any(one.busy or one.waiting for one in it.proxy.board.queues.values())
