@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from llmctl.core.boxes import RemoteBox, box_complaints
 from llmctl.core.document import Path, build
 from llmctl.core.guard.settings import GuardSettings, guard_complaints
 from llmctl.core.proxy_settings import ProxySettings, proxy_complaints
@@ -117,6 +118,14 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             examples=[{"mode": "log"}],
         ),
     ] = GuardSettings()
+    boxes: Annotated[
+        dict[str, RemoteBox],
+        Meta(
+            title="names with {url: URL, key_file: FILE} each",
+            description="Other boxes' proxies, for profiles' `fallback` (`attic/coder`).",
+            examples=[{"attic": {"url": "http://attic:1234"}}],
+        ),
+    ] = {}
     unit_dir: Annotated[
         str | None,
         Meta(
@@ -159,6 +168,8 @@ def _complaints(config: Config) -> Iterator[tuple[Path, str]]:
         yield from _device_complaints(name, device)
     for where, text in proxy_complaints(config.proxy, ports):
         yield ("proxy", *where), text
+    for where, text in box_complaints(config.boxes):
+        yield ("boxes", *where), text
     for where, text in guard_complaints(config.guard):
         yield ("guard", *where), text
     paths = {"models_dir": config.models_dir, "unit_dir": config.unit_dir or "/"}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from llmctl.core.boxes import fallback_complaint
 from llmctl.core.config import Config
 from llmctl.core.profile import Profile
 from llmctl.core.profile_rules import Complaint
@@ -20,8 +21,11 @@ def clashes(profile: Profile, others: Iterable[Profile], config: Config) -> Iter
             yield ("aliases", index), f"{alias} is a name of {names[alias]} already"
         names[alias] = profile.name
     for index, other in enumerate(profile.fallback):
-        if names.get(other, profile.name) == profile.name:
-            yield ("fallback", index), f"there is no other profile {other}"
+        wrong = fallback_complaint(other, config.boxes) if "/" in other else None
+        if "/" not in other and names.get(other, profile.name) == profile.name:
+            wrong = f"there is no other profile {other}"
+        if wrong is not None:
+            yield ("fallback", index), wrong
     if profile.port is not None:
         yield from _port_clashes(profile.port, rest, config)
     yield from _replica_clashes(profile, rest, config)

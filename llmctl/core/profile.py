@@ -207,9 +207,9 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     fallback: Annotated[
         tuple[Text, ...],
         Meta(
-            title="a list of profile names",
+            title="a list of names of profiles, or of another box's as BOX/NAME",
             description="Who answers if this one cannot.",
-            examples=[["gemma4"]],
+            examples=[["gemma4", "attic/coder"]],
         ),
     ] = ()
     stop_timeout: Annotated[

@@ -240,7 +240,10 @@ def cors_headers(request: Request, settings: ProxySettings) -> Headers:
         return ((b"Vary", b"Origin"),)
     return (
         (b"Access-Control-Allow-Origin", origin), (b"Vary", b"Origin"),
-        (b"Access-Control-Expose-Headers", b"X-Served-By, X-Llmctl-Guard, Retry-After"),
+        (
+            b"Access-Control-Expose-Headers",
+            b"X-Served-By, X-Fallback-From, X-Llmctl-Guard, Retry-After",
+        ),
     )  # fmt: skip
 
 

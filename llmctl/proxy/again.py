@@ -74,8 +74,8 @@ class Again:
         served = self._way(proxy, found) if isinstance(found, Asked) else None
         if served is None or not isinstance(found, Asked):
             return None
-        if served.most > 1:
-            return None  # which of its instances is to answer: see Replicas
+        if served.most > 1 or served.fallback:
+            return None  # which of its instances is to answer: see Replicas; or of others: Falling
         if found.tools and not is_usual(self._request, self.endpoint, body, served.guard):
             return None
         plan, asks = on_the_way(self._request, self.endpoint, body, served)

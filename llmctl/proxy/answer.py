@@ -13,7 +13,8 @@ says is changed but what its dialect has no word for.
 from collections import deque
 from typing import TYPE_CHECKING
 
-from llmctl.proxy.dialect import COMMENT, Endpoint, Trouble, error_body, error_event
+from llmctl.proxy import served_by as by
+from llmctl.proxy.dialect import COMMENT, Endpoint, Trouble, error_event, error_page
 from llmctl.proxy.guard.assemble import Assembler
 from llmctl.proxy.guard.plan import Plan
 from llmctl.proxy.head import (
@@ -50,6 +51,9 @@ class Answer:
         self._request, self._endpoint, self.wants_stream = request, endpoint, wants_stream
         self.served_by, self._extra = served_by, tuple(headers)
         self.is_begun = self.is_done = self.broken = False
+        self.fallback_from: tuple[str, ...] = ()
+        self.may_fall = self._is_unknown = False
+        """Is it not known yet who will answer; was it when the head went out?"""
         self.closes = not request.keep_alive
         self.status = self.sent_bytes = 0
         self.outcome = ""
@@ -98,7 +102,7 @@ class Answer:
             return b""
         if not self.is_begun:
             self.outcome = self.outcome or trouble.kind
-            return self._refusal(trouble)
+            return self.page(trouble.status, *error_page(self._endpoint.dialect, trouble))
         events = self._events
         if events is not None and (events.is_finished or events.has_failed):
             self.outcome = "server_error" if events.has_failed else "ok"
@@ -107,16 +111,6 @@ class Answer:
         if events is None or events.is_torn:
             return self._torn()
         return self._finished(error_event(self._endpoint.dialect, trouble))
-
-    def _refusal(self, trouble: Trouble) -> bytes:
-        headers = [(b"Content-Type", b"application/json")]
-        if trouble.retry_after_s is not None:
-            headers.append((b"Retry-After", b"%d" % trouble.retry_after_s))
-        if trouble.is_final:  # the official SDKs ask again by themselves, unless this says no
-            headers.append((b"X-Should-Retry", b"false"))
-        if trouble.status == 401:
-            headers.append((b"WWW-Authenticate", b'Bearer realm="llmctl", Basic realm="llmctl"'))
-        return self.page(trouble.status, error_body(self._endpoint.dialect, trouble), headers)
 
     def page(self, status: int, body: bytes, headers: Headers) -> bytes:
         """A whole answer of ours."""
@@ -129,7 +123,7 @@ class Answer:
         return sent
 
     def _ours(self) -> list[tuple[bytes, bytes]]:
-        found = [(b"X-Served-By", self.served_by.encode())] if self.served_by else []
+        found = [] if self._is_unknown else by.headers(self.served_by, self.fallback_from)
         if self.guarded:
             found.append((b"X-Llmctl-Guard", ", ".join(self.guarded).encode()))
         found += self._extra
@@ -143,6 +137,7 @@ class Answer:
         """The head of a stream whose server has not answered yet."""
         if self.is_begun:
             return b""
+        self._is_unknown = self.may_fall
         self._waits_for_head = self.is_begun = True
         self._follow_events()
         self.status = 200
@@ -173,7 +168,8 @@ class Answer:
             self._waits_for_head = False
             if head.status != 200 or not head.is_events:
                 self._error = []
-            return b""
+            told = by.comment(self.served_by, self.fallback_from) if self._is_unknown else b""
+            return self._framed(told) if told else b""
         if self.guard is not None and self.guard.plan.assembles and head.is_events:
             return self._assembling(self.guard.plan, head)
         self.is_begun, self.status = True, head.status

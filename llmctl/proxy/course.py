@@ -1,7 +1,7 @@
 """Where one request stands: what is asked, of which model, and what has become of it so far."""
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from llmctl.proxy.affinity import MOST_BODY, Keys, keys_of
 from llmctl.proxy.answer import Answer
@@ -16,8 +16,10 @@ from llmctl.proxy.routing import Served, strip_upstream
 if TYPE_CHECKING:
     from llmctl.proxy.again import Again
     from llmctl.proxy.client import Client
+    from llmctl.proxy.falling import Falling
     from llmctl.proxy.healing import Healing
     from llmctl.proxy.keys import ApiKey
+    from llmctl.proxy.parties import Waiting
     from llmctl.proxy.server import Proxy
     from llmctl.proxy.spool import Spool
 
@@ -49,6 +51,7 @@ class Course:
         self._body: Spool | None = None
         self._delivery = NONE
         self._healing: Healing | None = None
+        self._falling: Falling | None = None
         self.is_waiting = self.is_full = self.is_watching = self._counted = self._is_over = False
         self._tries = 0
         self._unsent = b""
@@ -70,6 +73,16 @@ class Course:
     def is_repeatable(self) -> bool:
         """May it be asked for again when no answer came?"""
         return is_repeatable(self.request.method, self.path)
+
+    @property
+    def is_over(self) -> bool:
+        """Has it ended?"""
+        return self._is_over
+
+    @property
+    def _is_again(self) -> bool:
+        """Is this a further attempt of the guard's at an answer?"""
+        return self._healing is not None and self._healing.is_again
 
     @property
     def model(self) -> str:
@@ -107,6 +120,38 @@ class Course:
             return "waiting" if self._counted else "receiving"
         return "streaming" if self.answer.has_answer else "prefill"
 
+    def client_full(self) -> None:
+        """The client reads too slowly."""
+        self.is_full = True
+        self._delivery.pause()
+
+    def client_drained(self) -> None:
+        """It reads again."""
+        self.is_full = False
+        self._delivery.resume()
+
+    def client_raw(self, data: bytes) -> None:
+        """After a 101."""
+        self._delivery.write_raw(data)
+
+    def raw(self, data: bytes) -> None:
+        """After a 101."""
+        self._send(data)
+
+    def full(self) -> None:
+        """After a 101: the server takes no more now."""
+        self._client.pause()
+
+    def drained(self) -> None:
+        """It does again."""
+        self._client.resume()
+
+    def watch(self) -> None:
+        """From now on the client gets events of ours (see progress), until it goes."""
+        self.is_watching = True
+        self.answer.wants_stream = True
+        self._send(self.answer.comment())
+
     def progress(self, event: bytes) -> None:
         """An event of ours that says how the wait goes."""
         self._send(self.answer.event(event))
@@ -124,10 +169,30 @@ class Course:
     def _uncount(self) -> None:
         if self._counted and self.served is not None:
             self._counted = False
-            self._proxy.board.done(self.served, self.ticket)
+            if self.served.far is None:
+                self._proxy.board.done(self.served, self.ticket)
+
+    def _leave_queue(self) -> None:
+        if self.is_waiting and self.served is not None:
+            self.is_waiting = False
+            self._proxy.board.leave(cast("Waiting", self), self.served)  # it is a Relay
 
     def _heed(self) -> None:
         """Take the step that the guard wants, if any."""
         healing = self._healing
         if healing is not None and (healing.is_limited or healing.session.wants is not None):
             healing.heard()
+
+    def leaves(self) -> None:
+        """This model is not to answer it."""
+        self._drop_delivery()
+        self._leave_queue()
+        self._uncount()
+        self._guarded_by(None)
+        self._tries = 0
+
+    def _guarded_by(self, healing: "Healing | None") -> None:
+        if self._healing is not None:
+            self._healing.close()
+        self._healing = healing
+        self.answer.guard = healing.session if healing is not None else None

@@ -116,3 +116,15 @@ def error_event(dialect: Dialect, trouble: Trouble) -> bytes:
         told = {"type": "error", **{k: error[k] for k in ("code", "message", "param")}}
         return b"event: error\ndata: %b\n\n" % msgspec.json.encode({**told, "error": error})
     return b"data: %b\n\n" % msgspec.json.encode({"error": error})
+
+
+def error_page(dialect: Dialect, trouble: Trouble) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """The body and the headers of an answer that is an error of ours."""
+    headers = [(b"Content-Type", b"application/json")]
+    if trouble.retry_after_s is not None:
+        headers.append((b"Retry-After", b"%d" % trouble.retry_after_s))
+    if trouble.is_final:  # the official SDKs ask again by themselves, unless this says no
+        headers.append((b"X-Should-Retry", b"false"))
+    if trouble.status == 401:
+        headers.append((b"WWW-Authenticate", b'Bearer realm="llmctl", Basic realm="llmctl"'))
+    return error_body(dialect, trouble), headers

@@ -19,12 +19,14 @@ HOP_BY_HOP = frozenset({
 """RFC 9110, 7.6.1: for one connection only."""
 _OURS = frozenset({
     b"host", b"content-length", b"expect", b"authorization", b"x-api-key", b"accept-encoding",
-    b"x-conversation-id", b"x-served-by", b"x-llmctl-guard",
+    b"x-conversation-id", b"x-served-by", b"x-fallback-from", b"x-llmctl-guard",
 })  # fmt: skip
 """Not passed on. Keys are the proxy's own. A compressed stream could not be watched. With
 `X-Conversation-Id` llama-server goes on generating after its client has gone."""
 _DROPPED = HOP_BY_HOP | _OURS
-_DROPPED_OF_ANSWER = HOP_BY_HOP | {b"content-length", b"x-served-by", b"x-llmctl-guard"}
+_DROPPED_OF_ANSWER = HOP_BY_HOP | {
+    b"content-length", b"x-served-by", b"x-fallback-from", b"x-llmctl-guard",
+}  # fmt: skip
 _WITH_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
 """RFC 9110, 8.6: these say their length even where it is 0."""
 EVENTS = b"text/event-stream"

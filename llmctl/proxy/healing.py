@@ -261,7 +261,7 @@ def planned(
     change = amended(bytes(body[-_MOST_END:]), found.added)
     if change is None:
         return None
-    return (found if found.model else msgspec.structs.replace(found, model=served.name)), change
+    return msgspec.structs.replace(found, model=served.name), change
 
 
 def on_the_way(

@@ -77,6 +77,17 @@ class Journal:
             self.guard_log.add(_ENCODER.encode(facts))
         self.events.tell("guard", {"ticket": ticket, **facts})
 
+    def fell(self, ticket: int, left: str, to: str, why: str) -> None:
+        """A request left a model for the next of its chain."""
+        self.metrics.fell(left, why=why)
+        self.events.tell("fallback", {"ticket": ticket, "model": left, "to": to, "why": why})
+
+    def rests(self, model: str, seconds: float, why: str) -> None:
+        """A model or a box failed, and is asked last for so long."""
+        log(f"{model} failed ({why}); for {seconds:.0f} s others of its chain are asked first.")
+        told = {"model": model, "state": "resting", "why": why, "rest_s": round(seconds, 3)}
+        self.events.tell("model", told)
+
     def _tell(self, ticket: int, state: str, **facts: Any) -> None:
         self.events.tell("request", {"ticket": ticket, "state": state, **facts})
 

@@ -4,7 +4,7 @@ Its functions block and are called in threads; what they give are plain facts.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -27,9 +27,10 @@ from llmctl.engine.status import Instance, overview
 from llmctl.engine.switch import Options, Switch
 from llmctl.errors import ProfileError
 from llmctl.host.local import LocalHost
+from llmctl.proxy.far import boxes_of, stand_ins
 from llmctl.proxy.keyfile import KeyFile
 from llmctl.proxy.keys import Keyring
-from llmctl.proxy.routing import Served
+from llmctl.proxy.routing import Far, Served
 from llmctl.store import Store
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ class LocalKeeper:
         self._keys = KeyFile()
         self._key_path: str | None = None
         self._told: dict[str, _Told] = {}
+        self._boxes: Mapping[str, Far] = {}
 
     @property
     def request_log(self) -> str:
@@ -130,6 +132,7 @@ class LocalKeeper:
         """See Keeper."""
         box = Box(LocalHost())
         wrong = self._configure(box)
+        self._boxes, closed = boxes_of(box.store)
         found = overview(box)
         up = {one.profile: one for one in found.instances if one.number == 1}
         served = {
@@ -146,7 +149,8 @@ class LocalKeeper:
         badly = (keys.problem,) if keys and keys.problem else ()
         return Seen(
             tuple(served.values()), ready, coming, settings, stopping,
-            (*wrong, *found.problems, *badly), keys, tuple(_replicas(served, found.instances)),
+            (*wrong, *found.problems, *badly, *closed), keys,
+            tuple(_replicas(served, found.instances)),
         )  # fmt: skip
 
     def keys(self) -> Keyring | None:
@@ -185,6 +189,7 @@ class LocalKeeper:
             slots=profile.parallel, idle_timeout_s=seconds(profile.replicas.idle_timeout),
             is_shared=is_in_pool(profile, box.store.config), pinned=profile.pin,
             ttl_s=profile.ttl_s,
+            fallback=stand_ins(profile.fallback, self._boxes),
         )  # fmt: skip
 
     def _ctx_of(self, box: Box, profile: "Profile", instance: Instance | None) -> int | None:

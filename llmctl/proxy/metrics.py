@@ -26,12 +26,14 @@ _HELP = {
     "llmctl_switch_seconds": "How long switches took until the model answered.",
     "llmctl_replica_starts_total": "Starts of replicas: ready, or failed (no room, too).",
     "llmctl_evictions_total": "Models that the proxy stopped: room (for another), or ttl.",
+    "llmctl_fallbacks_total": "Requests that left the model for the next of its chain.",
     "llmctl_restarts_total": "Servers that did not get on and were restarted.",
     "llmctl_guard_findings_total": "Loops and spent budgets that the guard found.",
     "llmctl_guard_held_characters_total": "Characters that clients did not get.",
     "llmctl_guard_saved_tokens_total": "Tokens that answers might still have had, at most.",
     "llmctl_requests_in_flight": "Requests that a model works on.",
     "llmctl_requests_waiting": "Requests that wait for a model.",
+    "llmctl_model_rests": "1 where the model or box failed and is asked last for a while.",
     "llmctl_model_ready": "1 where the model answers.",
     "llmctl_instances": "Instances of the model that answer, the first one counted.",
     "llmctl_instance_requests_in_flight": "Requests under way, per instance of such models.",
@@ -80,6 +82,7 @@ class Metrics:
         self._drafts: defaultdict[Labels, float] = defaultdict(float)
         self._switches: defaultdict[Labels, float] = defaultdict(float)
         self._replicas: defaultdict[Labels, float] = defaultdict(float)
+        self._fallbacks: defaultdict[Labels, float] = defaultdict(float)
         self._restarts: defaultdict[Labels, float] = defaultdict(float)
         self._evictions: defaultdict[Labels, float] = defaultdict(float)
         self._findings: defaultdict[Labels, float] = defaultdict(float)
@@ -127,6 +130,10 @@ class Metrics:
         """A model was stopped by us: room or ttl."""
         self._evictions[("model", model), ("why", why)] += 1
 
+    def fell(self, model: str, *, why: str) -> None:
+        """A request left a model for the next of its chain. why: a word of Failure's."""
+        self._fallbacks[("model", model), ("why", why)] += 1
+
     def restarted(self, model: str, *, why: str) -> None:
         """A server is restarted: hung or stalled."""
         self._restarts[("model", model), ("why", why)] += 1
@@ -142,10 +149,10 @@ class Metrics:
 
     def text(self, gauges: Mapping[str, Samples], models: Collection[str] | None = None) -> bytes:
         """The page. gauges: what is true now, by name. models: those of which it may tell."""
-        totals = {
+        totals: dict[str, Samples] = {
             "llmctl_requests_total": self._requests, "llmctl_tokens_total": self._tokens,
             "llmctl_draft_tokens_total": self._drafts, "llmctl_switches_total": self._switches,
-            "llmctl_restarts_total": self._restarts,
+            "llmctl_restarts_total": self._restarts, "llmctl_fallbacks_total": self._fallbacks,
             "llmctl_replica_starts_total": self._replicas,
             "llmctl_evictions_total": self._evictions,
             "llmctl_guard_findings_total": self._findings,

@@ -184,6 +184,7 @@ def _gauges(proxy: "Proxy") -> dict[str, "Samples"]:
     return {
         "llmctl_requests_in_flight": _by_model(in_flight),
         "llmctl_requests_waiting": _by_model(waiting), "llmctl_model_ready": _by_model(ready),
+        "llmctl_model_rests": _by_model(dict.fromkeys(proxy.board.rests.left(proxy.now()), 1)),
         "llmctl_instances": _by_model(
             {one.name: _ready_instances(proxy, one) for one in proxy.table.served.values()}
         ),
@@ -244,6 +245,10 @@ def _status(proxy: "Proxy") -> dict[str, Any]:
             }
             for relay in proxy.relays.values()
         ],
+        "rests": {
+            name: round(seconds, 3)
+            for name, seconds in proxy.board.rests.left(proxy.now()).items()
+        },
         "connections": len(proxy.clients),
         "problem": proxy.board.problem,
         "problems": [one for one in (proxy.board.problem, *proxy.board.problems) if one],

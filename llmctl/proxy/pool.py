@@ -54,12 +54,10 @@ class Pool:
         return None
 
     async def _connect(self, connected: Connected, failed: Failed) -> None:
-        loop = asyncio.get_running_loop()
         upstream = Upstream(self)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await loop.create_connection(lambda: upstream, "127.0.0.1", self.port)
-                wrong = await self._identify(upstream)
+                wrong = await self.open(upstream)
         except OSError as error:  # TimeoutError is one
             wrong = os.strerror(error.errno) if error.errno else "no answer in time"
         if wrong or not upstream.is_open:
@@ -67,6 +65,12 @@ class Pool:
             failed(wrong or "the connection was closed")
         else:
             connected(upstream)
+
+    async def open(self, upstream: Upstream) -> str | None:
+        """Connect. None: to the right one. OSError: to nobody."""
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(lambda: upstream, "127.0.0.1", self.port)
+        return await self._identify(upstream)
 
     async def _identify(self, upstream: Upstream) -> str | None:
         """Who answers on this connection? None: the right one."""

@@ -1,5 +1,6 @@
 """The pools of connections to all instances, by instance."""
 
+from llmctl.proxy.far import FarPool
 from llmctl.proxy.pool import Pool
 from llmctl.proxy.routing import Served
 
@@ -14,10 +15,10 @@ class Pools:
         """The connections to an instance, as it listens now."""
         key = served.name, served.number
         found = self._pools.get(key)
-        if found is None or (found.port, found.key) != (served.port, served.key):
+        if found is None or not _is_to(found, served):
             if found is not None:
                 found.close_idle()
-            found = self._pools[key] = Pool(served.name, served.port, served.key)
+            found = self._pools[key] = _pool(served)
         return found
 
     def close_idle(self, name: str, number: int | None = None) -> None:
@@ -26,3 +27,16 @@ class Pools:
         for (model, instance), pool in self._pools.items():
             if model == name and number in (None, instance):
                 pool.close_idle()
+
+
+def _is_to(pool: Pool, served: Served) -> bool:
+    """Does it lead to where that is now?"""
+    if served.far is not None:
+        return isinstance(pool, FarPool) and pool.far == served.far
+    return (pool.port, pool.key) == (served.port, served.key)
+
+
+def _pool(served: Served) -> Pool:
+    if served.far is not None:
+        return FarPool(served.far)
+    return Pool(served.name, served.port, served.key)

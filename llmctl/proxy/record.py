@@ -24,7 +24,8 @@ class Record(msgspec.Struct):
     """One request. Times are the loop's, in seconds; asked, served: names of models.
 
     opening: the first bytes of the answer's body, until it has ended. is_own: the proxy answers it
-    itself. draft: tokens drafted, and of them accepted.
+    itself. draft: tokens drafted, and of them accepted. fallback_from: who was asked before the one
+    that served it.
     """
 
     began: float
@@ -47,6 +48,7 @@ class Record(msgspec.Struct):
     tokens_out: int | None = None
     tokens_per_s: float | None = None
     draft: tuple[int, int] | None = None
+    fallback_from: tuple[str, ...] = ()
 
     def saw(self, data: bytes, now: float) -> None:
         """The first piece of the answer's body. A comment (a ping) is no answer yet."""
@@ -109,7 +111,7 @@ def entry(record: Record, *, time: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         "time": time, "key": record.key, "peer": record.peer, "endpoint": record.endpoint,
         "asked": record.asked and record.asked[:MOST_NAME], "served": record.served,
-        "instance": record.instance,
+        "instance": record.instance, "fallback_from": list(record.fallback_from),
         "stream": record.stream, "status": record.status, "outcome": record.outcome,
         "queue_s": _since(record.began, record.admitted),
         "ttft_s": _since(record.began, record.first) if record.stream else None,

@@ -1,13 +1,16 @@
 """One request from its head to its end: what Answer says goes to the client, what the Switchboard
 says opens the way to a server (Delivery)."""
 
+from llmctl.core.guard.settings import GuardSettings
 from llmctl.proxy.aside import look
 from llmctl.proxy.asked import Asked
 from llmctl.proxy.course import Course
 from llmctl.proxy.delivery import NONE, Delivery
 from llmctl.proxy.dialect import OTHER, Trouble
+from llmctl.proxy.falling import falling
+from llmctl.proxy.far import head_for
 from llmctl.proxy.guard.plan import Plan
-from llmctl.proxy.head import AnswerHead, Headers, forwarded
+from llmctl.proxy.head import AnswerHead, Headers
 from llmctl.proxy.healing import Healing
 from llmctl.proxy.intake import announced, taken
 from llmctl.proxy.lane import Lane
@@ -80,7 +83,17 @@ class Relay(Course):
         if isinstance(where, Trouble):
             self.refuse(where)
             return
+        if self._falling is None and where.fallback:
+            self._falling = falling(self, self._proxy, where)
+        self._goes(where if self._falling is None else self._falling.target)
+
+    def _goes(self, where: Served) -> None:
+        """To a model's queue; another box has a queue of its own."""
         self._goes_to(where)
+        if where.far is not None:
+            self._counts(self._proxy.now())
+            self._deliver(self._body, where)
+            return
         self._body = self.guard.body(self.request, self._body)
         self.is_waiting = True
         self._proxy.board.arrive(self, where, since=self._waits_since)
@@ -92,20 +105,6 @@ class Relay(Course):
         if not self._is_over:
             self.record.outcome = "client_gone"
             self._over()
-
-    def client_full(self) -> None:
-        """The client reads too slowly."""
-        self.is_full = True
-        self._delivery.pause()
-
-    def client_drained(self) -> None:
-        """It reads again."""
-        self.is_full = False
-        self._delivery.resume()
-
-    def client_raw(self, data: bytes) -> None:
-        """After a 101."""
-        self._delivery.write_raw(data)
 
     # Turns
 
@@ -124,19 +123,12 @@ class Relay(Course):
         self._guarded_by(healing)
         self._deliver(healing.sent if healing is not None else self._body, served)
 
-    def _guarded_by(self, healing: Healing | None) -> None:
-        if self._healing is not None:
-            self._healing.close()
-        self._healing = healing
-        self.answer.guard = healing.session if healing is not None else None
-
     def _deliver(self, body: Spool | None, served: Served) -> None:
-        head = forwarded(
-            self.request, target=self.request.target(self.path), port=served.port,
-            length=body.nbytes if body is not None else None, key=served.key,
-        )  # fmt: skip
+        length = body.nbytes if body is not None else None
+        head, is_again = head_for(self.request, self.path, served, length), self._is_again
+        to = self if self._falling is None or is_again else self._falling.opening()
         self._delivery = Delivery(
-            self, head, body, is_head=self.request.method == b"HEAD",
+            to, head, body, is_head=self.request.method == b"HEAD",
             may_switch=self.request.wants_websocket, is_repeatable=self.is_repeatable,
         )  # fmt: skip
         if self.is_full:
@@ -163,9 +155,31 @@ class Relay(Course):
         """It will not be served, or not to its end."""
         if self._is_over:
             return
+        told = self._falling.refused(trouble) if self._falling is not None else trouble
+        if told is None or self._is_over:
+            return
         self.answer.closes |= self._client.closes_after(self)
-        self._send(self.answer.trouble(trouble))
+        self._send(self.answer.trouble(told))
         self._over()
+
+    # Fallback (see Falling)
+
+    @property
+    def may_try_again(self) -> bool:
+        """Is the same model asked once more, where no answer came?"""
+        return self._tries < MOST_TRIES
+
+    def falls(self, to: Served, settings: GuardSettings) -> None:
+        """That one is asked in its stead. settings: how it is guarded. It keeps its place: what was
+        asked before a stop by hand starts nothing."""
+        self.guard.settings = settings
+        self._waits_since = self._waits_since or self.record.began
+        self._goes(to)
+
+    def answers_as(self, served: Served) -> None:
+        """What follows is this model's last word."""
+        self._tries = MOST_TRIES
+        self._goes_to(served)
 
     def page(
         self, status: int, body: bytes, *, kind: bytes = b"application/json", headers: Headers = ()
@@ -176,16 +190,12 @@ class Relay(Course):
             self._send(self.answer.page(status, body, [(b"Content-Type", kind), *headers]))
             self._over()
 
-    def watch(self) -> None:
-        """From now on the client gets events of ours (see progress), until it goes."""
-        self.is_watching = True
-        self.answer.wants_stream = True
-        self._send(self.answer.comment())
-
     def look(self, now: float) -> None:
         """Once a second. What was sent since the last look counts as sent now."""
         if self._healing is not None:
             self._healing.look()
+        if self._falling is not None:
+            self._falling.look(now)
         if self._heard_bytes != self.answer.sent_bytes:
             self._heard_at, self._heard_bytes = now, self.answer.sent_bytes
         elif now - self._heard_at >= COMMENT_AFTER_S:
@@ -195,11 +205,11 @@ class Relay(Course):
 
     def head(self, head: AnswerHead) -> None:
         """The server's head; it goes out with what follows at once."""
-        if self._healing is not None and self._healing.is_again:
+        if self._healing is not None and self._is_again:
             self._healing.head(head)
             return
         is_new = not self.answer.has_answer and self.is_repeatable
-        if head.status == 503 and is_new and self._tries < MOST_TRIES:
+        if head.status == 503 and is_new and self.may_try_again:
             self.nothing_came(f"{self.model} is loading")
             return
         self.answer.closes |= self._client.closes_after(self)
@@ -227,18 +237,6 @@ class Relay(Course):
             return
         if events is not None and write is not None:
             self._delivery.hurry(Lane(self.answer, events, write, self._heed))
-
-    def raw(self, data: bytes) -> None:
-        """After a 101."""
-        self._send(data)
-
-    def full(self) -> None:
-        """After a 101: the server takes no more now."""
-        self._client.pause()
-
-    def drained(self) -> None:
-        """It does again."""
-        self._client.resume()
 
     def end(self) -> None:
         """The server's answer is whole."""
@@ -270,7 +268,8 @@ class Relay(Course):
         self._uncount()
         if self._is_over or self.served is None:
             return
-        if self._tries >= MOST_TRIES:
+        leaves = self._falling is not None and self._falling.leaves()
+        if leaves or not self.may_try_again:
             self.refuse(Trouble(502, "no_answer", f"{why}.", retry_after_s=2))
             return
         self._waits_since = self._waits_since or self.record.began
@@ -283,9 +282,7 @@ class Relay(Course):
             return
         self._is_over = True
         self._drop_delivery()
-        if self.is_waiting and self.served is not None:
-            self.is_waiting = False
-            self._proxy.board.leave(self, self.served)
+        self._leave_queue()
         self._uncount()
         if self._healing is not None:
             self._healing.close()

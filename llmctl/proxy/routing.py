@@ -12,6 +12,16 @@ from llmctl.proxy.dialect import Trouble
 UPSTREAM = b"/upstream/"
 
 
+class Far(msgspec.Struct, frozen=True, kw_only=True):
+    """Another box's proxy. model: as it is called there. key: an API key of that box."""
+
+    box: str
+    host: str
+    port: int
+    key: str | None = None
+    model: str = ""
+
+
 class Served(msgspec.Struct, frozen=True, kw_only=True):
     """One profile as the proxy serves it. group: None is a resident. port: of its first instance.
     pid: of its process, 0 for none. key: of its server. ctx: tokens that one request may use, None
@@ -19,7 +29,8 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     instance; most: instances there may be. slots: requests that one works on at a time.
     idle_timeout_s: how long a replica may have nothing to do. is_shared: its group is a pool.
     pinned: it never makes way there. ttl_s: how long the model may have nothing to do; None: it
-    stays."""
+    stays. fallback: who answers in its stead, profiles and models of other boxes. far: where it is
+    another box's."""
 
     name: str
     group: str | None
@@ -38,6 +49,8 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     is_shared: bool = False
     pinned: bool = False
     ttl_s: float | None = None
+    fallback: tuple[str | Far, ...] = ()
+    far: Far | None = None
 
     @property
     def queue(self) -> str:

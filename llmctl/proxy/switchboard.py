@@ -14,6 +14,7 @@ from llmctl.core.proxy_settings import ProxySettings
 from llmctl.errors import DisplacedError, LlmctlError, TakenDownError
 from llmctl.proxy.dialect import Trouble
 from llmctl.proxy.failures import CUT, Failures
+from llmctl.proxy.fallback import Rests
 from llmctl.proxy.hangs import Hangs, hung
 from llmctl.proxy.keeper import Keeper, Seen
 from llmctl.proxy.loading import Loading
@@ -51,7 +52,7 @@ class Switchboard:
         self.loading: dict[str, Loading] = {}
         self.queues: dict[str, Turns] = {}
         self.pools = Pools()
-        self._failures = Failures()
+        self._failures, self.rests = Failures(), Rests()
         self._hangs = Hangs()
         self._wake = asyncio.Event()
         self.replicas = Replicas(self, keeper, requests, now, told)
@@ -76,7 +77,8 @@ class Switchboard:
 
     def reload(self) -> None:
         """Somebody says that the configuration has changed: what failed may do now."""
-        self._failures.clear()
+        for known in (self._failures, self.rests):
+            known.clear()
         self.replicas.reset()
         self._wake.set()
 

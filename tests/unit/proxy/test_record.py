@@ -169,7 +169,8 @@ def test_a_line_of_the_log() -> None:
     record.instance = 2
     assert entry(record, time="2026-11-20T12:00:00.000Z") == {
         "time": "2026-11-20T12:00:00.000Z", "key": "laptop", "peer": "127.0.0.1",
-        "endpoint": "chat", "asked": "gpt-4", "served": "a", "instance": 2, "stream": True,
+        "endpoint": "chat", "asked": "gpt-4", "served": "a", "instance": 2,
+        "fallback_from": [], "stream": True,
         "status": 200, "outcome": "ok", "queue_s": 0.25, "ttft_s": 1.0, "total_s": 9.0,
         "tokens_in": 14, "tokens_out": 3, "tokens_per_s": 5037.78,
         "draft_tokens": None, "draft_accepted": None,

@@ -13,6 +13,7 @@ from kit.waiting import until
 from support.liar import DIES, ENDS, Liar, proxied
 from support.streams import ERRORS, EXCEEDED, recorded
 
+from llmctl.proxy.served_by import comment
 from llmctl.proxy.turns import stopped_by_hand
 
 if TYPE_CHECKING:
@@ -83,6 +84,15 @@ def test_a_whole_stream_is_understood(endpoint: str) -> None:
     data = recorded(endpoint)
     found = told(endpoint, [STREAM + chunk(data), b"0\r\n\r\n"])
     assert len(found) == data.count(b"\ndata: {") + data.startswith(b"data: {")
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_a_comment_that_says_who_answers_is_skipped(endpoint: str) -> None:
+    """Of several lines, where the head was out before it was known."""
+    said = comment("gemma4", ["coder"])
+    found = told(endpoint, [STREAM + chunk(b":\n\n" + said + recorded(endpoint)), b"0\r\n\r\n"])
+    assert said.startswith(b": X-Served-By: gemma4\n: X-Fallback-From: coder\n")
+    assert found == told(endpoint, [STREAM + chunk(recorded(endpoint)), b"0\r\n\r\n"])
 
 
 @pytest.mark.parametrize("stream", [True, False])
