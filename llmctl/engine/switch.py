@@ -36,13 +36,15 @@ class Options(msgspec.Struct, frozen=True):
 
 
 class Switched(msgspec.Struct, frozen=True):
-    """A switch that was made. ready_s: None when nobody waited."""
+    """A switch that was made. ready_s: None when nobody waited. pid: of the process that answered,
+    0 when nobody waited."""
 
     profile: str
     previous: str | None
     state: State
     ready_s: float | None
     url: str
+    pid: int = 0
 
 
 class Switch:
@@ -180,7 +182,8 @@ class Switch:
             self.box.store.keep_text(self.target.unit)
         state = State.LOADING if ready_s is None else State.READY
         address = url(self.box.port_of(self.target.unit, self.target.profile.group))
-        return Switched(self.wanted.profile, self.previous, state, ready_s, address)
+        pid = outcome.pid if isinstance(outcome, Ready) else 0
+        return Switched(self.wanted.profile, self.previous, state, ready_s, address, pid)
 
 
 def dry_run(switch: Switch) -> tuple[str, ...]:

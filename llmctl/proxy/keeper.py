@@ -4,11 +4,12 @@ Its functions block and are called in threads; what they give are plain facts.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from llmctl.core.gpu_reports import GpuReport
 from llmctl.core.guard.settings import merged
 from llmctl.core.profile_parts import seconds
 from llmctl.core.progress import Event, Report, Waiting
@@ -18,8 +19,9 @@ from llmctl.core.state import State
 from llmctl.core.words import RESIDENT, unit_name
 from llmctl.engine.box import Box
 from llmctl.engine.clock import SystemClock
+from llmctl.engine.gpu_reports import dumps, kernel_reports
 from llmctl.engine.proxy_units import addresses
-from llmctl.engine.replicas import restart, start_replica, stop_replica
+from llmctl.engine.replicas import restart, start_replica, stop, stop_replica
 from llmctl.engine.status import Instance, overview
 from llmctl.engine.switch import Options, Switch
 from llmctl.errors import ProfileError
@@ -41,7 +43,8 @@ Progress = Callable[[str, float | None, float], None]
 class Seen(msgspec.Struct, frozen=True):
     """A box at one moment. ready, coming: per queue. stopping: profiles whose process is ending, by
     whomever it was told to. problems: what is wrong with its files. keys: None, where clients need
-    none. replicas: of those in served, however they are."""
+    none. replicas: of those in served, however they are. made: by label, the processes that
+    answered when a start of ours ended. dumps: what GPUs' drivers have left."""
 
     served: tuple[Served, ...]
     ready: dict[str, str]
@@ -51,6 +54,8 @@ class Seen(msgspec.Struct, frozen=True):
     problems: tuple[str, ...] = ()
     keys: Keyring | None = None
     replicas: tuple[Served, ...] = ()
+    made: Mapping[str, int] = {}
+    dumps: tuple[GpuReport, ...] = ()
 
     @property
     def stopped(self) -> frozenset[str]:
@@ -72,6 +77,14 @@ class Keeper(Protocol):
 
     def restart(self, name: str) -> None:
         """Restart a profile's server, which hangs. LlmctlError: it cannot be."""
+        ...
+
+    def stop(self, name: str) -> None:
+        """Stop a profile's server. LlmctlError: it is not gone."""
+        ...
+
+    def gpu_reports(self) -> tuple[GpuReport, ...]:
+        """Of the kernel's log; none where it cannot be read."""
         ...
 
     def start_replica(self, name: str, number: int, *, timeout: float) -> int:
@@ -102,6 +115,7 @@ class LocalKeeper:
         self._keys = KeyFile()
         self._key_path: str | None = None
         self._told: dict[str, _Told] = {}
+        self._made: dict[str, int] = {}
 
     @property
     def request_log(self) -> str:
@@ -134,6 +148,7 @@ class LocalKeeper:
         return Seen(
             tuple(served.values()), ready, coming, settings, stopping,
             (*wrong, *found.problems, *badly), keys, tuple(_replicas(served, found.instances)),
+            dict(self._made), dumps(box.host),
         )  # fmt: skip
 
     def keys(self) -> Keyring | None:
@@ -195,16 +210,26 @@ class LocalKeeper:
             Box(LocalHost()), name, options=Options(timeout=timeout), clock=SystemClock(),
             report=_reporting(progress),
         )  # fmt: skip
-        work.run()
+        self._made[name] = work.run().pid
 
     def restart(self, name: str) -> None:
         """See Keeper."""
         restart(Box(LocalHost()), name, clock=SystemClock(), report=_untold)
 
+    def stop(self, name: str) -> None:
+        """See Keeper."""
+        stop(Box(LocalHost()), name, clock=SystemClock(), report=_untold)
+
+    def gpu_reports(self) -> tuple[GpuReport, ...]:
+        """See Keeper."""
+        return kernel_reports(Box(LocalHost()))
+
     def start_replica(self, name: str, number: int, *, timeout: float) -> int:
         """See Keeper."""
         box, clock = Box(LocalHost()), SystemClock()
-        return start_replica(box, name, number, timeout=timeout, clock=clock, report=_untold)
+        made = start_replica(box, name, number, timeout=timeout, clock=clock, report=_untold)
+        self._made[f"{name}@{number}"] = made.pid
+        return made.port
 
     def stop_replica(self, name: str, number: int) -> None:
         """See Keeper."""

@@ -14,12 +14,12 @@ from llmctl.core.proxy_settings import ProxySettings
 from llmctl.errors import DisplacedError, LlmctlError, TakenDownError
 from llmctl.proxy.dialect import Trouble
 from llmctl.proxy.failures import CUT, Failures
-from llmctl.proxy.hangs import Hangs, hung
 from llmctl.proxy.keeper import Keeper, Seen, resident
 from llmctl.proxy.loading import Loading
 from llmctl.proxy.parties import Told, Waiting
 from llmctl.proxy.pool import Pool
 from llmctl.proxy.pools import Pools
+from llmctl.proxy.recovery import Recovery
 from llmctl.proxy.replicas import Replicas
 from llmctl.proxy.routing import Served, Table
 from llmctl.proxy.tasks import log, spawn
@@ -50,9 +50,9 @@ class Switchboard:
         self.queues: dict[str, Turns] = {}
         self.pools = Pools()
         self._failures = Failures()
-        self._hangs = Hangs()
         self._wake = asyncio.Event()
         self.replicas = Replicas(self, keeper, requests, now, told)
+        self.recovery = Recovery(self, keeper, now, told)
 
     # Looking at the box
 
@@ -74,6 +74,7 @@ class Switchboard:
         """Somebody says that the configuration has changed: what failed may do now."""
         self._failures.clear()
         self.replicas.reset()
+        self.recovery.reset()
         self._wake.set()
 
     async def look(self) -> None:
@@ -115,10 +116,7 @@ class Switchboard:
                     ready, coming, self._now(), leaving=leaving, stopped=seen.stopped
                 ))  # fmt: skip
         self.replicas.observe(seen.served, seen.replicas)
-        for served in (*seen.served, *seen.replicas):
-            if self._hangs.see(served, self._now()) >= self.settings.hang_timeout_s:
-                self._hangs.forget(served.label)
-                self.restart(served, hung(served.label, self.settings.hang_timeout))
+        self.recovery.observe(seen)
         for name in seen.stopping:
             self._part(name)
 
@@ -133,26 +131,16 @@ class Switchboard:
         for request in self._under_way(name):
             request.lost("it was stopped")
 
-    def restart(self, served: Served, trouble: Trouble) -> None:
-        """It does not get on: what it works on is lost, what waits for it goes on waiting. Where a
-        switch to another model follows from that, it is the end of this one."""
-        self._told.restarting(served.name, trouble)
-        if served.number > 1:
-            self.replicas.restart(served, trouble)
-            return
-        self._end_all(served.name, trouble)
-        if self.turns(self.queue_of(served)).switching in (None, served.name):
-            self.doubt(served)
-            spawn(self._restart(served.name), name=f"restart {served.name}")
+    def gives_up(self, served: Served, trouble: Trouble, until: float) -> None:
+        """It is not to be started for requests before then; who waits for it is told so."""
+        self._failures.hold(served.name, trouble, until)
+        queue = self.queue_of(served)
+        turns = self.turns(queue)
+        if turns.switching is None:
+            self.act(queue, turns.failed(served.name, trouble, self._now(), ready=None))
 
-    async def _restart(self, name: str) -> None:
-        try:
-            await asyncio.to_thread(self._keeper.restart, name)
-        except LlmctlError as error:
-            self.problem = error.message
-        self.wake()
-
-    def _end_all(self, model: str, trouble: Trouble) -> None:
+    def end_all(self, model: str, trouble: Trouble) -> None:
+        """What a model works on is lost."""
         for request in self._under_way(model):
             request.refuse(trouble)
 
@@ -249,7 +237,7 @@ class Switchboard:
                 case StartSwitch(model):
                     spawn(self._switch(queue, model), name=f"switch to {model}")
                 case Cut(model):
-                    self._end_all(model, CUT)
+                    self.end_all(model, CUT)
 
     async def _switch(self, queue: str, model: str) -> None:
         turns = self.turns(queue)

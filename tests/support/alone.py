@@ -1,9 +1,24 @@
-"""A Keeper's part for boxes on which no model has replicas."""
+"""A Keeper's part for boxes on which no model has replicas, and no GPU fails."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 
-class Alone:
+if TYPE_CHECKING:
+    from llmctl.core.gpu_reports import GpuReport
+
+
+class Sound:
+    """Nothing is to be given up, and the kernel says nothing."""
+
+    def stop(self, name: str) -> None:
+        raise AssertionError(name)
+
+    def gpu_reports(self) -> tuple[GpuReport, ...]:
+        return ()
+
+
+class Alone(Sound):
     """Nobody may ask it for one."""
 
     def start_replica(self, name: str, number: int, *, timeout: float) -> int:
