@@ -116,7 +116,10 @@ def _check_room(box: Box, resolved: Resolved) -> None:
     if not found.fits:
         raise DoesNotFitError(f"{name} does not fit once more: {shortage(found)}.")
     given = wanted_of(profile).settings.overrides
-    if resolved.plan.words and tuple(placing(found, given)) != resolved.plan.words:
+    is_moved = any(one not in given for one in found.settings.overrides)  # that no unit would say
+    if resolved.plan.words:
+        is_moved = tuple(placing(found, given)) != resolved.plan.words
+    if is_moved:
         raise DoesNotFitError(f"{name} would fit once more only with less on the devices.")
 
 
