@@ -43,7 +43,7 @@ def start_replica(
     DoesNotFitError: there is no room, or nobody can say so. SwitchError: it did not come up, and
     is stopped. timeout: seconds in which something must move.
     """
-    resolved = box.resolve(name)
+    resolved = box.resolve(name, ask=True)
     if not has_replicas(resolved.profile) or number > resolved.profile.replicas.max:
         raise ProfileError(f"{name} has no instance {number}: see its replicas.max.")
     _check_first(box, resolved)
