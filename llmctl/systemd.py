@@ -18,6 +18,10 @@ _PROPERTIES = (
 )
 SHOW = (*_SYSTEMCTL, "show", f"--property={_PROPERTIES}")
 """`systemctl show`, before `--` and units."""
+_BEGAN = "ExecMainStartTimestampMonotonic"
+KERNEL_LOG = (
+    "journalctl", "--dmesg", "--quiet", "--no-pager", "--output=short-monotonic", "--lines=1000",
+)  # fmt: skip
 _STARTS = ("start", "restart", "verify-active", "try-restart")
 _LIST = ("--all", "--full", "--plain", "--no-legend")
 UNITS_ARGV = (*_SYSTEMCTL, "list-units", *_LIST, "--", "llm-*.service")
@@ -192,6 +196,18 @@ class Systemd:
         """The last lines that a unit wrote; none if the journal has none."""
         argv = journal_argv(unit, lines=lines, matches=matches)
         return self._host.run(argv, timeout=JOURNAL_TIMEOUT_S).stdout.splitlines()
+
+    def kernel_log(self) -> list[str]:
+        """The last lines of this boot's kernel log, each with its time in seconds; none where the
+        journal shows it to nobody but root (systemd-journald(8), access control)."""
+        return self._host.run(KERNEL_LOG, timeout=JOURNAL_TIMEOUT_S).stdout.splitlines()
+
+    def began_at(self, unit: str) -> float:
+        """When the unit's last process was started, by the clock of the kernel's log; infinity
+        where it never was, or that is not known."""
+        told = self._call(*_SYSTEMCTL, "show", f"--property={_BEGAN}", "--", unit).stdout
+        microseconds = _number(dict(_pairs(told)).get(_BEGAN))
+        return microseconds / 1e6 if microseconds else float("inf")
 
     def journal_of_run(self, run: UnitStatus, *, lines: int) -> list[str]:
         """The last lines of one run of a unit, known by its invocation or by its process."""

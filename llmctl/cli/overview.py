@@ -15,7 +15,7 @@ HEADER = ("MODEL", "GROUP", "STATE", "PORT", "PID", "MEMORY", "UPTIME", "TOK/S")
 
 def show_overview(box: Box, *, as_json: bool, asked: Asked | None = None) -> None:
     """The state of a box, as a table or as JSON. asked: see engine.status.overview."""
-    seen, proxy = overview(box, asked=asked), proxy_view(box)
+    seen, proxy = overview(box, asked=asked, explain=True), proxy_view(box)
     if as_json:
         answer_json(facts(seen, proxy=proxy))
         return

@@ -17,12 +17,14 @@ from llmctl.core.words import profile_of
 class Cause(msgspec.Struct, frozen=True):
     """What happened, in a clause that follows "because", and what to try.
 
-    is_port: it is about a port that could not be had; who holds it is another question.
+    is_port: it is about a port that could not be had; who holds it is another question. is_vague:
+    there is no line that says more; the kernel may know.
     """
 
     what: str
     hint: str
     is_port: bool = False
+    is_vague: bool = False
 
 
 class _Known(msgspec.Struct, frozen=True):
@@ -37,6 +39,7 @@ def _known(pattern: str, what: str, hint: str) -> _Known:
 
 _LESS = "Lower ctx, quantize kv, or raise n_cpu_moe in the profile; see what else holds the GPU."
 _PORT_TAKEN = "port {x} is taken"
+_GPU_FAILED = "the GPU failed: {x}"
 _SMALLER = "Use a smaller model or context, or lower n_cpu_moe."
 _KNOWN = (
     _known(
@@ -46,6 +49,11 @@ _KNOWN = (
         r"|requested buffer size exceeds device memory",
         "the GPU ran out of memory",
         _LESS,
+    ),
+    _known(
+        r"(?P<x>CUDA error: [^\n]+|[^\n]*ErrorDeviceLost[^\n]*|ROCm error: [^\n]+)",
+        _GPU_FAILED,
+        "See `journalctl --dmesg`; if it comes back, update driver and llama-server.",
     ),
     _known(
         r"failed to allocate (?:CPU|host|\w*) ?buffer|std::bad_alloc|unable to allocate|"
@@ -126,9 +134,10 @@ def name_cause(lines: Sequence[str], status: UnitStatus) -> Cause:
     for known in _KNOWN:
         if match := known.pattern.search(text):
             words = {name: (value or "").strip() for name, value in match.groupdict().items()}
-            is_port = known.what == _PORT_TAKEN
-            return Cause(known.what.format(**words), known.hint.format(**words), is_port)
-    return _from_systemd(status)
+            what, hint = known.what.format(**words), known.hint.format(**words)
+            is_vague = known.what == _GPU_FAILED
+            return Cause(what, hint, known.what == _PORT_TAKEN, is_vague)
+    return msgspec.structs.replace(_from_systemd(status), is_vague=True)
 
 
 # status.h of systemd: exit statuses its own child uses before execve(2) succeeds.

@@ -17,9 +17,10 @@ CLD_EXITED = 1
 
 
 class Ready(msgspec.Struct, frozen=True):
-    """The right model answers, `seconds` after it was asked for."""
+    """The right model answers, `seconds` after it was asked for. pid: of the process that does."""
 
     seconds: float
+    pid: int = 0
 
 
 class Crashed(msgspec.Struct, frozen=True):

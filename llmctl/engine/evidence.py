@@ -7,6 +7,7 @@ from llmctl.core.state import UnitStatus
 from llmctl.core.words import instance_of
 from llmctl.engine.box import Box
 from llmctl.engine.clock import Clock
+from llmctl.engine.gpu_reports import gpu_cause
 from llmctl.engine.ports import holders
 from llmctl.errors import HostError
 from llmctl.systemd import journal_argv
@@ -78,6 +79,8 @@ def explain(box: Box, port: int, status: UnitStatus, lines: Sequence[str]) -> Ca
     if not lines:
         where = "the journal" if box.store.config.logs == "journal" else "its log file"
         return Cause(f"{cause.what}, and {where} has no line of it", _NO_LINES)
+    if cause.is_vague:
+        return gpu_cause(box, status) or cause
     if not cause.is_port:
         return cause
     found = holders(box, port)

@@ -7,6 +7,7 @@ from llmctl.core.verdict import Crashed, Gone, Impostor, Outcome, Ready, Stalled
 from llmctl.engine.box import Box, Target
 from llmctl.engine.clock import Clock
 from llmctl.engine.evidence import evidence, explain
+from llmctl.engine.gpu_reports import gpu_cause
 from llmctl.engine.ports import holders
 from llmctl.errors import SwitchError
 
@@ -39,6 +40,8 @@ def failure(box: Box, target: Target, outcome: Outcome, clock: Clock) -> Failure
             return Failure("its start was cancelled by a stop", again)
         case Stalled(status, health, seconds):
             lines = evidence(box, status, clock)
+            if (known := gpu_cause(box, status)) is not None:
+                return Failure(known.what, known.hint, tuple(lines))
             more = f"{logs} Or allow more: --timeout 600."
             return Failure(_stalled(health, seconds), more, tuple(lines))
         case Impostor(status, alias):

@@ -5,6 +5,9 @@ threads: the plan of the first must fit once more, as it is. What runs is in sys
 """
 
 import contextlib
+from typing import NoReturn
+
+import msgspec
 
 from llmctl.core.plan import plan_writes
 from llmctl.core.progress import Report
@@ -25,15 +28,22 @@ from llmctl.errors import DoesNotFitError, HostError, ProfileError, SwitchError
 STOP_TIMEOUT_S = 600.0
 
 
+class Started(msgspec.Struct, frozen=True):
+    """A replica that answers: where, and which process."""
+
+    port: int
+    pid: int
+
+
 def start_replica(
     box: Box, name: str, number: int, *, timeout: float, clock: Clock, report: Report
-) -> int:
-    """Start instance `number` of a profile, wait until it answers, and give its port.
+) -> Started:
+    """Start instance `number` of a profile, and wait until it answers.
 
     DoesNotFitError: there is no room, or nobody can say so. SwitchError: it did not come up, and
     is stopped. timeout: seconds in which something must move.
     """
-    resolved = box.resolve(name)
+    resolved = box.resolve(name, ask=True)
     if not has_replicas(resolved.profile) or number > resolved.profile.replicas.max:
         raise ProfileError(f"{name} has no instance {number}: see its replicas.max.")
     _check_first(box, resolved)
@@ -50,13 +60,18 @@ def start_replica(
     outcome = waiter.wait()
     if not isinstance(outcome, Ready):
         _give_up(box, target, outcome, clock=clock, report=report)
-    return port
+    return Started(port, outcome.pid)
 
 
 def stop_replica(box: Box, name: str, number: int, *, clock: Clock, report: Report) -> None:
     """Stop instance `number`, and wait until it is gone. HostError: it is not."""
     unit = replica_unit_name(name, number)
     off(box, (unit,), clock=clock, report=report, timeout=STOP_TIMEOUT_S)
+
+
+def stop(box: Box, name: str, *, clock: Clock, report: Report) -> None:
+    """Stop a profile's first instance, and with it its replicas. HostError: it is not gone."""
+    off(box, (unit_name(name),), clock=clock, report=report, timeout=STOP_TIMEOUT_S)
 
 
 def restart(box: Box, name: str, *, clock: Clock, report: Report) -> None:
@@ -110,7 +125,10 @@ def _check_room(box: Box, resolved: Resolved) -> None:
     if not room.fits:
         raise DoesNotFitError(f"{name} does not fit once more: {room.told()}.")
     given = wanted_of(profile).settings.overrides
-    if resolved.plan.words and tuple(placing(found, given)) != resolved.plan.words:
+    is_moved = any(one not in given for one in found.settings.overrides)  # that no unit would say
+    if resolved.plan.words:
+        is_moved = tuple(placing(found, given)) != resolved.plan.words
+    if is_moved:
         raise DoesNotFitError(f"{name} would fit once more only with less on the devices.")
 
 
@@ -135,7 +153,9 @@ def _empty_log(box: Box, unit: str) -> None:
             box.host.write(log, b"", mode=0o600)
 
 
-def _give_up(box: Box, target: Target, outcome: Outcome, *, clock: Clock, report: Report) -> None:
+def _give_up(
+    box: Box, target: Target, outcome: Outcome, *, clock: Clock, report: Report
+) -> NoReturn:
     """SwitchError: why it did not come up. It is gone by then."""
     why = failure(box, target, outcome, clock)
     off(box, (target.unit,), clock=clock, report=report, timeout=STOP_TIMEOUT_S)

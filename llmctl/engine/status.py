@@ -70,15 +70,19 @@ class Overview(msgspec.Struct, frozen=True):
     problems: tuple[str, ...] = ()
 
 
-def overview(box: Box, *, asked: Asked | None = None) -> Overview:
+def overview(box: Box, *, asked: Asked | None = None, explain: bool = False) -> Overview:
     """The state of a box: two short commands and a look at each server that is up.
 
     asked: gives the units of UNITS that are not plainly stopped, where they were asked for ahead.
+    explain: look for what the kernel says of failures, too.
     """
     statuses = asked() if asked else box.systemd.lively_status(UNITS)
     seen = [(one, whose) for one in statuses if (whose := instance_of(one.unit))]
     known = {name: _group_of(box, name) for _, (name, _) in seen}
     instances = tuple(_instance(box, one, *whose, known[whose[0]]) for one, whose in seen)
+    if explain:
+        pairs = zip(seen, instances, strict=True)
+        instances = tuple(_explained(box, status, one) for (status, _), one in pairs)
     names = dict.fromkeys((*box.store.config.groups, *known.values()))
     of = box.store.config.groups
     modes = {name: of[name].mode if name in of else "exclusive" for name in names}
@@ -114,6 +118,18 @@ def _instance(box: Box, status: UnitStatus, name: str, number: int, group: str) 
         tuple(_notes(box, status, profile, answer, number)),
         answer.ctx if state is State.READY else None, _draft(box, profile, status, samples), number,
     )  # fmt: skip
+
+
+def _explained(box: Box, status: UnitStatus, one: Instance) -> Instance:
+    """With what the kernel says of the GPU of one that failed; only these ask and import that."""
+    if not status.has_failed:
+        return one
+    from llmctl.engine.gpu_reports import gpu_cause
+
+    cause = gpu_cause(box, status)
+    if cause is None:
+        return one
+    return msgspec.structs.replace(one, notes=(*one.notes, f"{cause.what}. {cause.hint}"))
 
 
 def _draft(

@@ -41,7 +41,7 @@ class Options(msgspec.Struct, frozen=True):
 
 class Switched(msgspec.Struct, frozen=True):
     """A switch that was made. ready_s: None when nobody waited. stopped: members of its pool that
-    made room."""
+    made room. pid: of the process that answered, 0 when nobody waited."""
 
     profile: str
     previous: str | None
@@ -49,6 +49,7 @@ class Switched(msgspec.Struct, frozen=True):
     ready_s: float | None
     url: str
     stopped: tuple[str, ...] = ()
+    pid: int = 0
 
 
 class Switch:
@@ -206,7 +207,9 @@ class Switch:
         state = State.LOADING if ready_s is None else State.READY
         address = url(self.box.port_of(self.target.unit, self.target.profile.group))
         stopped = tuple(profile_of(one) or one for one in self.observed.leaving)
-        return Switched(self.wanted.profile, self.previous, state, ready_s, address, stopped)
+        pid = outcome.pid if isinstance(outcome, Ready) else 0
+        name = self.wanted.profile
+        return Switched(name, self.previous, state, ready_s, address, stopped, pid)
 
 
 def dry_run(switch: Switch) -> tuple[str, ...]:

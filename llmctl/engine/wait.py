@@ -84,7 +84,7 @@ class Waiter:
     def _answered(self, status: UnitStatus, answer: Answer) -> Outcome | None:
         """Somebody is ready: us, an old server that still holds the port, or a stranger."""
         if answer.is_from(self.target.profile) and self._confirmed(answer):
-            return Ready(self.clock.now() - self.began)
+            return Ready(self.clock.now() - self.began, status.pid)
         now = self.clock.now()
         self.odd_since = self.odd_since or now
         if now - self.odd_since < IMPOSTOR_AFTER_S:

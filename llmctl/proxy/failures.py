@@ -14,14 +14,18 @@ CUT = Trouble(
 
 
 class Failures:
-    """What is known of them. Times are the caller's, in seconds."""
+    """What is known of them, and until when. Times are the caller's, in seconds."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[float, Trouble]] = {}
 
     def note(self, model: str, error: LlmctlError, now: float) -> Trouble:
         """A switch has failed: what is told to whom waited for it. A model that somebody stopped
-        while it was loading has not failed, and the next request may start it."""
+        while it was loading has not failed, and the next request may start it. What is held stays
+        so: it was stopped for that."""
+        held = self.of(model, now)
+        if held is not None:
+            return held
         if isinstance(error, TakenDownError):
             self.forget(model)
             return stopped_by_hand(model, model)
@@ -29,13 +33,17 @@ class Failures:
             503, "switch_failed", f"{model} could not be started. {error.message}",
             retry_after_s=int(RETRY_AFTER_S),
         )  # fmt: skip
-        self._known[model] = now, trouble
+        self.hold(model, trouble, now + RETRY_AFTER_S)
         return trouble
+
+    def hold(self, model: str, trouble: Trouble, until: float) -> None:
+        """It is not tried again before then."""
+        self._known[model] = until, trouble
 
     def of(self, model: str, now: float) -> Trouble | None:
         """Why it is not tried now."""
         failed = self._known.get(model)
-        return failed[1] if failed is not None and now - failed[0] < RETRY_AFTER_S else None
+        return failed[1] if failed is not None and now < failed[0] else None
 
     def keeps_out(
         self, turns: Turns, name: str, settings: ProxySettings, now: float

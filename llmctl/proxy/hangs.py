@@ -6,6 +6,8 @@ something. Each stream takes one of these threads, so units give it many (`--thr
 Restarted and crashed servers have another process and are not meant.
 """
 
+from collections.abc import Mapping
+
 import msgspec
 
 from llmctl.core.state import State
@@ -18,6 +20,25 @@ class Hangs(msgspec.Struct):
 
     ready: dict[str, int] = {}
     silent_since: dict[str, float] = {}
+    known: dict[str, int] = {}
+    """The processes that a start of ours left, as it was told last."""
+
+    def made(self, processes: Mapping[str, int]) -> None:
+        """These answered when a start of ours ended, be it that no look has seen them answer: one
+        that fell silent since then hangs as well. What was told before says nothing new."""
+        for name, pid in processes.items():
+            if pid and self.known.get(name) != pid:
+                self.known[name] = self.ready[name] = pid
+
+    def is_odd(self, served: Served) -> bool:
+        """Has one that was ready fallen silent, or has it died since the last look? To be asked
+        before `see`."""
+        pid = self.ready.get(served.label)
+        if pid is None or (pid == served.pid and served.state is State.READY):
+            return False
+        if pid != served.pid:
+            del self.ready[served.label]
+        return served.state is not State.STOPPED
 
     def see(self, served: Served, now: float) -> float:
         """For how many seconds this one has been silent; 0: it is well, or not up at all."""
@@ -46,3 +67,20 @@ def stalled(name: str, limit: str) -> Trouble:
         502, "stalled",
         f"{name} has not got on with what it works on for {limit} and is restarted.",
     )  # fmt: skip
+
+
+def given_up(name: str, trouble: Trouble, times: int, again_s: float) -> Trouble:
+    """What is told when it is restarted no more. trouble: why it would have been."""
+    why = trouble.message.replace(" and is restarted.", ".")
+    return Trouble(
+        503, "given_up",
+        f"{why} After {times} restarts it is stopped, and no request starts it for "
+        f"{again_s / 60:.0f} min. Type: llmctl switch {name}",
+        retry_after_s=int(again_s),
+    )  # fmt: skip
+
+
+def with_report(trouble: Trouble, report: str) -> Trouble:
+    """The same, and what the kernel says of its GPU."""
+    more = f"{trouble.message} The kernel reports of its GPU: {report}."
+    return msgspec.structs.replace(trouble, message=more)

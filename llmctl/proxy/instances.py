@@ -140,6 +140,10 @@ class Instances:
         """Our stop has ended, be the instance gone or not: the next look tells."""
         self.stopping.discard(number)
 
+    def rests(self, until: float) -> None:
+        """No start before then."""
+        self._not_before = max(self._not_before, until)
+
     def reset(self) -> None:
         """Somebody has changed the configuration: what came to nothing may do now."""
         self._not_before = 0.0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from llmctl.proxy.broadcast import Events
+from llmctl.proxy.gpu_watch import gpu_facts
 from llmctl.proxy.guard_record import Finding, finding_entry
 from llmctl.proxy.metrics import Metrics
 from llmctl.proxy.record import MOST_NAME, Record, entry
@@ -15,6 +16,7 @@ from llmctl.proxy.request_log import RequestLog
 from llmctl.proxy.tasks import log
 
 if TYPE_CHECKING:
+    from llmctl.core.gpu_reports import GpuReport
     from llmctl.proxy.dialect import Trouble
     from llmctl.proxy.loading import Loading
 
@@ -124,6 +126,18 @@ class Journal:
         log(trouble.message)
         self.metrics.restarted(model, why=trouble.kind)
         self.events.tell("model", {"model": model, "state": "restarting", "why": trouble.kind})
+
+    def given_up(self, model: str, trouble: "Trouble") -> None:
+        """See Told."""
+        log(trouble.message)
+        self.metrics.restarted(model, why=trouble.kind)
+        self.events.tell("model", {"model": model, "state": "given_up", "why": trouble.message})
+
+    def gpu(self, report: "GpuReport", model: str | None) -> None:
+        """See Told."""
+        log(f"The kernel reports of a GPU: {report}.")
+        self.metrics.gpu(report.kind)
+        self.events.tell("gpu", {"model": model, **gpu_facts(report)})
 
     def instance(
         self, model: str, number: int, state: str, *, seconds: float = 0.0, why: str | None = None

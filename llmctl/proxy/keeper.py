@@ -11,6 +11,7 @@ import msgspec
 
 from llmctl.core.eviction import Ledger
 from llmctl.core.fleet import is_in_pool
+from llmctl.core.gpu_reports import GpuReport
 from llmctl.core.guard.settings import merged
 from llmctl.core.profile_parts import seconds
 from llmctl.core.progress import Event, Report, Waiting
@@ -20,9 +21,10 @@ from llmctl.core.state import State
 from llmctl.core.words import unit_name
 from llmctl.engine.box import Box
 from llmctl.engine.clock import SystemClock
+from llmctl.engine.gpu_reports import dumps, kernel_reports
 from llmctl.engine.pool import ledger, unload
 from llmctl.engine.proxy_units import addresses
-from llmctl.engine.replicas import restart, start_replica, stop_replica
+from llmctl.engine.replicas import restart, start_replica, stop, stop_replica
 from llmctl.engine.status import Instance, overview
 from llmctl.engine.switch import Options, Switch
 from llmctl.errors import ProfileError
@@ -45,7 +47,8 @@ Progress = Callable[[str, float | None, float], None]
 class Seen(msgspec.Struct, frozen=True):
     """A box at one moment. ready, coming: per queue. stopping: profiles whose process is ending, by
     whomever it was told to. problems: what is wrong with its files. keys: None, where clients need
-    none. replicas: of those in served, however they are."""
+    none. replicas: of those in served, however they are. made: by label, the processes that
+    answered when a start of ours ended. dumps: what GPUs' drivers have left."""
 
     served: tuple[Served, ...]
     ready: dict[str, str]
@@ -55,6 +58,8 @@ class Seen(msgspec.Struct, frozen=True):
     problems: tuple[str, ...] = ()
     keys: Keyring | None = None
     replicas: tuple[Served, ...] = ()
+    made: Mapping[str, int] = {}
+    dumps: tuple[GpuReport, ...] = ()
 
     @property
     def stopped(self) -> frozenset[str]:
@@ -76,6 +81,14 @@ class Keeper(Protocol):
 
     def restart(self, name: str) -> None:
         """Restart a profile's server, which hangs. LlmctlError: it cannot be."""
+        ...
+
+    def stop(self, name: str) -> None:
+        """Stop a profile's server. LlmctlError: it is not gone."""
+        ...
+
+    def gpu_reports(self) -> tuple[GpuReport, ...]:
+        """Of the kernel's log; none where it cannot be read."""
         ...
 
     def start_replica(self, name: str, number: int, *, timeout: float) -> int:
@@ -117,6 +130,7 @@ class LocalKeeper:
         self._key_path: str | None = None
         self._told: dict[str, _Told] = {}
         self._boxes: Mapping[str, Far] = {}
+        self._made: dict[str, int] = {}
 
     @property
     def request_log(self) -> str:
@@ -150,7 +164,7 @@ class LocalKeeper:
         return Seen(
             tuple(served.values()), ready, coming, settings, stopping,
             (*wrong, *found.problems, *badly, *closed), keys,
-            tuple(_replicas(served, found.instances)),
+            tuple(_replicas(served, found.instances)), dict(self._made), dumps(box.host),
         )  # fmt: skip
 
     def keys(self) -> Keyring | None:
@@ -215,16 +229,26 @@ class LocalKeeper:
             Box(LocalHost()), name, options=Options(timeout=timeout, room=False),
             clock=SystemClock(), report=_reporting(progress),
         )  # fmt: skip
-        work.run()
+        self._made[name] = work.run().pid
 
     def restart(self, name: str) -> None:
         """See Keeper."""
         restart(Box(LocalHost()), name, clock=SystemClock(), report=_untold)
 
+    def stop(self, name: str) -> None:
+        """See Keeper."""
+        stop(Box(LocalHost()), name, clock=SystemClock(), report=_untold)
+
+    def gpu_reports(self) -> tuple[GpuReport, ...]:
+        """See Keeper."""
+        return kernel_reports(Box(LocalHost()))
+
     def start_replica(self, name: str, number: int, *, timeout: float) -> int:
         """See Keeper."""
         box, clock = Box(LocalHost()), SystemClock()
-        return start_replica(box, name, number, timeout=timeout, clock=clock, report=_untold)
+        made = start_replica(box, name, number, timeout=timeout, clock=clock, report=_untold)
+        self._made[f"{name}@{number}"] = made.pid
+        return made.port
 
     def stop_replica(self, name: str, number: int) -> None:
         """See Keeper."""

@@ -27,7 +27,8 @@ _HELP = {
     "llmctl_replica_starts_total": "Starts of replicas: ready, or failed (no room, too).",
     "llmctl_evictions_total": "Models that the proxy stopped: room (for another), or ttl.",
     "llmctl_fallbacks_total": "Requests that left the model for the next of its chain.",
-    "llmctl_restarts_total": "Servers that did not get on and were restarted.",
+    "llmctl_restarts_total": "Servers that did not get on and were restarted, or given up.",
+    "llmctl_gpu_reports_total": "What the kernel reported of GPUs that hang or fail.",
     "llmctl_guard_findings_total": "Loops and spent budgets that the guard found.",
     "llmctl_guard_held_characters_total": "Characters that clients did not get.",
     "llmctl_guard_saved_tokens_total": "Tokens that answers might still have had, at most.",
@@ -85,6 +86,7 @@ class Metrics:
         self._fallbacks: defaultdict[Labels, float] = defaultdict(float)
         self._restarts: defaultdict[Labels, float] = defaultdict(float)
         self._evictions: defaultdict[Labels, float] = defaultdict(float)
+        self._gpus: defaultdict[Labels, float] = defaultdict(float)
         self._findings: defaultdict[Labels, float] = defaultdict(float)
         self._held: defaultdict[Labels, float] = defaultdict(float)
         self._saved: defaultdict[Labels, float] = defaultdict(float)
@@ -135,8 +137,12 @@ class Metrics:
         self._fallbacks[("model", model), ("why", why)] += 1
 
     def restarted(self, model: str, *, why: str) -> None:
-        """A server is restarted: hung or stalled."""
+        """A server is restarted: hung or stalled; or given up."""
         self._restarts[("model", model), ("why", why)] += 1
+
+    def gpu(self, kind: str) -> None:
+        """The kernel reported something of a GPU."""
+        self._gpus[(("kind", kind),)] += 1
 
     def found(self, model: str, finding: Finding) -> None:
         """The guard found something. Its labels are words of ours, and names of profiles."""
@@ -153,6 +159,7 @@ class Metrics:
             "llmctl_requests_total": self._requests, "llmctl_tokens_total": self._tokens,
             "llmctl_draft_tokens_total": self._drafts, "llmctl_switches_total": self._switches,
             "llmctl_restarts_total": self._restarts, "llmctl_fallbacks_total": self._fallbacks,
+            "llmctl_gpu_reports_total": self._gpus,
             "llmctl_replica_starts_total": self._replicas,
             "llmctl_evictions_total": self._evictions,
             "llmctl_guard_findings_total": self._findings,

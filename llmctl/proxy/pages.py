@@ -250,8 +250,12 @@ def _status(proxy: "Proxy") -> dict[str, Any]:
             for name, seconds in proxy.board.rests.left(proxy.now()).items()
         },
         "connections": len(proxy.clients),
+        "gpu_reports": proxy.board.recovery.gpus.facts(),
         "problem": proxy.board.problem,
-        "problems": [one for one in (proxy.board.problem, *proxy.board.problems) if one],
+        "problems": [
+            *(one for one in (proxy.board.problem, *proxy.board.problems) if one),
+            *proxy.board.recovery.gpus.problems(),
+        ],
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from llmctl.core.gpu_reports import GpuReport
 from llmctl.proxy.affinity import Keys
 from llmctl.proxy.dialect import Endpoint, Trouble
 from llmctl.proxy.routing import Served
@@ -49,6 +50,14 @@ class Told(Protocol):
 
     def restarting(self, model: str, trouble: Trouble) -> None:
         """A server does not get on; what is told to whom it worked for."""
+        ...
+
+    def given_up(self, model: str, trouble: Trouble) -> None:
+        """A server that did not get on is restarted no more; what is told to whom waits for it."""
+        ...
+
+    def gpu(self, report: GpuReport, model: str | None) -> None:
+        """The kernel reports something of a GPU. model: it names a process of this one."""
         ...
 
     def instance(

@@ -118,10 +118,12 @@ class Replicas:
         for machine in self.machines.values():
             machine.reset()
 
-    def restart(self, served: Served, trouble: Trouble) -> None:
+    def restart(self, served: Served, trouble: Trouble, *, wait: float = 0.0) -> None:
         """A replica does not get on: what it works on is lost, and it is stopped. When there is
-        need of it, one is started again."""
+        need of it, one is started again, but not for so many seconds."""
         self.doubt(served)
+        if served.name in self.machines:
+            self.machines[served.name].rests(self._now() + wait)
         for request in list(self._requests.values()):
             if request.served is not None and request.served.label == served.label:
                 request.refuse(trouble)

@@ -66,6 +66,11 @@ class Stalls:
             one.digest, one.still_s = digest, 0.0
         return digest is not None and one.still_s >= limit
 
+    def stands_still(self, name: str) -> bool:
+        """Did the last look see what the one before had seen?"""
+        one = self._watched.get(name)
+        return one is not None and one.still_s > 0
+
     def forget(self, name: str) -> None:
         """It is being restarted."""
         self._watched.pop(name, None)

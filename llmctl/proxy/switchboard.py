@@ -15,12 +15,12 @@ from llmctl.errors import DisplacedError, LlmctlError, TakenDownError
 from llmctl.proxy.dialect import Trouble
 from llmctl.proxy.failures import CUT, Failures
 from llmctl.proxy.fallback import Rests
-from llmctl.proxy.hangs import Hangs, hung
 from llmctl.proxy.keeper import Keeper, Seen
 from llmctl.proxy.loading import Loading
 from llmctl.proxy.parties import Told, Waiting
 from llmctl.proxy.pool import Pool
 from llmctl.proxy.pools import Pools
+from llmctl.proxy.recovery import Recovery
 from llmctl.proxy.replicas import Replicas
 from llmctl.proxy.routing import Served, Table
 from llmctl.proxy.sharing import Sharing
@@ -53,9 +53,9 @@ class Switchboard:
         self.queues: dict[str, Turns] = {}
         self.pools = Pools()
         self._failures, self.rests = Failures(), Rests()
-        self._hangs = Hangs()
         self._wake = asyncio.Event()
         self.replicas = Replicas(self, keeper, requests, now, told)
+        self.recovery = Recovery(self, keeper, now, told)
         self.unloading = Unloading(self, keeper, now, told)
         self.sharing = Sharing(self, keeper, now)
 
@@ -80,6 +80,7 @@ class Switchboard:
         for known in (self._failures, self.rests):
             known.clear()
         self.replicas.reset()
+        self.recovery.reset()
         self._wake.set()
 
     async def look(self) -> None:
@@ -123,10 +124,7 @@ class Switchboard:
                     ready, coming, self._now(), leaving=leaving, stopped=seen.stopped
                 ))  # fmt: skip
         self.replicas.observe(seen.served, seen.replicas)
-        for served in (*seen.served, *seen.replicas):
-            if self._hangs.see(served, self._now()) >= self.settings.hang_timeout_s:
-                self._hangs.forget(served.label)
-                self.restart(served, hung(served.label, self.settings.hang_timeout))
+        self.recovery.observe(seen)
         for name in seen.stopping:
             self._part(name)
         self.sharing.looked((*seen.served, *seen.replicas))
@@ -142,26 +140,15 @@ class Switchboard:
         for request in self._under_way(name):
             request.lost("it was stopped")
 
-    def restart(self, served: Served, trouble: Trouble) -> None:
-        """It does not get on: what it works on is lost, what waits for it goes on waiting. Where a
-        switch to another model follows from that, it is the end of this one."""
-        self._told.restarting(served.name, trouble)
-        if served.number > 1:
-            self.replicas.restart(served, trouble)
-            return
-        self._end_all(served.name, trouble)
-        if self.turns(served.queue).switching in (None, served.name):
-            self.doubt(served)
-            spawn(self._restart(served.name), name=f"restart {served.name}")
+    def gives_up(self, served: Served, trouble: Trouble, until: float) -> None:
+        """It is not to be started for requests before then; who waits for it is told so."""
+        self._failures.hold(served.name, trouble, until)
+        turns = self.turns(served.queue)
+        if turns.switching is None:
+            self.act(served.queue, turns.failed(served.name, trouble, self._now(), ready=None))
 
-    async def _restart(self, name: str) -> None:
-        try:
-            await asyncio.to_thread(self._keeper.restart, name)
-        except LlmctlError as error:
-            self.problem = error.message
-        self.wake()
-
-    def _end_all(self, model: str, trouble: Trouble) -> None:
+    def end_all(self, model: str, trouble: Trouble) -> None:
+        """What a model works on is lost."""
         for request in self._under_way(model):
             request.refuse(trouble)
 
@@ -240,7 +227,7 @@ class Switchboard:
                 case StartSwitch(model):
                     spawn(self._switch(queue, model), name=f"switch to {model}")
                 case Cut(model):
-                    self._end_all(model, CUT)
+                    self.end_all(model, CUT)
         self.sharing.after(queue)
 
     async def _switch(self, queue: str, model: str) -> None:

@@ -43,9 +43,12 @@ class Watchdog:
             one.served.label for one in self._requests.values()
             if one.served and not (one.is_waiting or one.is_full or one.endpoint is OTHER)
         }  # fmt: skip
-        limit = self._board.settings.stall_timeout_s
+        recovery = self._board.recovery
+        if busy:
+            recovery.gpus.works()
         for served in self._instances:
             name = served.label
+            limit, _ = recovery.stall_limit(served)
             if name not in busy or served.state is not State.READY:
                 self._stalls.rests(name, now)
             elif (
@@ -63,13 +66,16 @@ class Watchdog:
             digest = digest_of(*await told(self._board.pool(served), SLOTS))
         finally:
             self._looking.discard(served.label)
-        settings = self._board.settings
+        recovery = self._board.recovery
+        limit, in_words = recovery.stall_limit(served)
         now = next((one for one in self._instances if one.label == served.label), None)
         if now is None or now.pid != served.pid:
             return  # it was restarted meanwhile
-        if self._stalls.looked(served.label, digest, limit=settings.stall_timeout_s):
+        if self._stalls.looked(served.label, digest, limit=limit):
             self._stalls.forget(served.label)
-            self._board.restart(served, stalled(served.label, settings.stall_timeout))
+            recovery.restart(served, stalled(served.label, in_words))
+        elif self._stalls.stands_still(served.label):
+            recovery.gpus.suspect()
 
 
 async def told(pool: Pool, path: str, *, within: float = LOOK_TIMEOUT_S) -> tuple[int, bytes]:

@@ -10,6 +10,7 @@ import os
 import sys
 
 from llmctl.core.eviction import Ledger
+from llmctl.core.gpu_reports import GpuReport
 from llmctl.core.guard.settings import GuardSettings
 from llmctl.core.listening import Address
 from llmctl.core.proxy_settings import ProxySettings
@@ -67,6 +68,14 @@ class FixedKeeper:
     def restart(self, name: str) -> None:
         """See Keeper."""
         raise AssertionError(f"nothing hangs: {name}")
+
+    def stop(self, name: str) -> None:
+        """See Keeper."""
+        raise AssertionError(f"nothing hangs: {name}")
+
+    def gpu_reports(self) -> tuple[GpuReport, ...]:
+        """See Keeper."""
+        return ()
 
     def start_replica(self, name: str, number: int, *, timeout: float) -> int:
         """See Keeper."""

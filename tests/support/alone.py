@@ -1,4 +1,4 @@
-"""A Keeper's part for boxes on which no model has replicas, and no group is a pool."""
+"""A Keeper's part for boxes on which no model has replicas, no group is a pool, and no GPU fails."""
 
 from __future__ import annotations
 
@@ -6,9 +6,20 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from llmctl.core.eviction import Ledger
+    from llmctl.core.gpu_reports import GpuReport
 
 
-class Alone:
+class Sound:
+    """Nothing is to be given up, and the kernel says nothing."""
+
+    def stop(self, name: str) -> None:
+        raise AssertionError(name)
+
+    def gpu_reports(self) -> tuple[GpuReport, ...]:
+        return ()
+
+
+class Alone(Sound):
     """Nobody may ask it for one."""
 
     def start_replica(self, name: str, number: int, *, timeout: float) -> int:

@@ -259,6 +259,15 @@ def test_a_replica_is_what_the_first_is(site: ManagerSite, tiny_models: Path) ->
     assert engine(site, "start", 2) == ""
 
 
+def test_more_replicas_need_nothing_but_the_profile(site: ManagerSite, tiny_models: Path) -> None:
+    """The changed profile was not planned yet; its server would be the same."""
+    planned(site, tiny_models, replicas={"max": 1})
+    model = str(tiny_models / "llama-script.gguf")
+    site.profile("a", model=model, ctx=2048, replicas={"max": 2})
+    assert engine(site, "start", 2) == ""
+    assert site.active_units() == {"llm-a.service", TWO}
+
+
 def test_no_start_while_another_one_loads(site: ManagerSite, tiny_models: Path) -> None:
     """What it will take is not taken yet."""
     planned(site, tiny_models)

@@ -21,6 +21,7 @@ from llmctl.proxy.switchboard import Switchboard
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from llmctl.core.gpu_reports import GpuReport
     from llmctl.proxy.affinity import Keys
     from llmctl.proxy.parties import Waiting
 
@@ -126,6 +127,12 @@ class Scene:
 
     def restarting(self, model: str, trouble: Trouble) -> None:
         self.told.append((0, f"restarting {model}", trouble.kind))
+
+    def given_up(self, model: str, trouble: Trouble) -> None:
+        raise AssertionError((model, trouble))
+
+    def gpu(self, report: GpuReport, model: str | None) -> None:
+        raise AssertionError((report, model))
 
     def instance(
         self, model: str, number: int, state: str, *, seconds: float = 0.0, why: str | None = None
@@ -255,7 +262,7 @@ def test_a_replica_that_hangs_is_stopped_and_the_others_go_on() -> None:
         scene.box.replicas = (TWO,)
         await scene.board.look()
         first, second = scene.asks(), scene.asks()
-        scene.board.restart(TWO, Trouble(502, "hung", "It hangs."))
+        scene.board.recovery.restart(TWO, Trouble(502, "hung", "It hangs."))
         assert (first.refused, second.refused) == ([], ["hung"])
         await scene.has_told(2, "stopped")
         assert scene.box.calls == [("stop", "a", 2)]

@@ -20,6 +20,7 @@ from llmctl.proxy.switchboard import Switchboard
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from llmctl.core.gpu_reports import GpuReport
     from llmctl.proxy.affinity import Keys
     from llmctl.proxy.dialect import Trouble
     from llmctl.proxy.parties import Waiting
@@ -103,6 +104,12 @@ class Deaf:
 
     def restarting(self, model: str, trouble: Trouble) -> None:
         pass
+
+    def given_up(self, model: str, trouble: Trouble) -> None:
+        raise AssertionError((model, trouble))
+
+    def gpu(self, report: GpuReport, model: str | None) -> None:
+        raise AssertionError((report, model))
 
     def instance(
         self, model: str, number: int, state: str, *, seconds: float = 0.0, why: str | None = None
