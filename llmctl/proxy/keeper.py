@@ -3,7 +3,6 @@
 Its functions block and are called in threads; what they give are plain facts.
 """
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,9 +15,7 @@ from llmctl.core.guard.settings import merged
 from llmctl.core.profile_parts import seconds
 from llmctl.core.progress import Event, Report, Waiting
 from llmctl.core.proxy_settings import ProxySettings
-from llmctl.core.slot_ctx import slot_ctx
 from llmctl.core.state import State
-from llmctl.core.words import unit_name
 from llmctl.engine.box import Box
 from llmctl.engine.clock import SystemClock
 from llmctl.engine.gpu_reports import dumps, kernel_reports
@@ -29,6 +26,7 @@ from llmctl.engine.status import Instance, overview
 from llmctl.engine.switch import Options, Switch
 from llmctl.errors import ProfileError
 from llmctl.host.local import LocalHost
+from llmctl.proxy.contexts import Contexts
 from llmctl.proxy.far import boxes_of, stand_ins
 from llmctl.proxy.keyfile import KeyFile
 from llmctl.proxy.keys import Keyring
@@ -38,7 +36,6 @@ from llmctl.store import Store
 if TYPE_CHECKING:
     from llmctl.core.config import Config
     from llmctl.core.listening import Address
-    from llmctl.core.profile import Profile
 
 Progress = Callable[[str, float | None, float], None]
 """What is being waited for, how much of it is done (0 to 1), and for how many seconds."""
@@ -111,15 +108,6 @@ class Keeper(Protocol):
         ...
 
 
-class _Told(msgspec.Struct, frozen=True):
-    """What a server said of itself: tokens that one request may use. words: those of its profile
-    when it was first seen."""
-
-    pid: int
-    words: tuple[str, ...]
-    ctx: int
-
-
 class LocalKeeper:
     """This machine. What of its files was right last is kept for as long as they are wrong."""
 
@@ -128,7 +116,7 @@ class LocalKeeper:
         self._known: dict[str, Served] = {}
         self._keys = KeyFile()
         self._key_path: str | None = None
-        self._told: dict[str, _Told] = {}
+        self._contexts = Contexts()
         self._boxes: Mapping[str, Far] = {}
         self._made: dict[str, int] = {}
 
@@ -197,7 +185,7 @@ class LocalKeeper:
             name=name, group=None if profile.is_resident else profile.group,
             port=(instance and instance.port) or box.port(profile), aliases=profile.aliases,
             state=instance.state if instance else State.STOPPED,
-            pid=instance.pid if instance else 0, ctx=self._ctx_of(box, profile, instance),
+            pid=instance.pid if instance else 0, ctx=self._contexts.of(box, profile, instance),
             vision=profile.mmproj is not None, key=box.api_key(profile),
             guard=merged(box.store.config.guard, profile.guard), most=profile.replicas.max,
             slots=profile.parallel, idle_timeout_s=seconds(profile.replicas.idle_timeout),
@@ -205,19 +193,6 @@ class LocalKeeper:
             ttl_s=profile.ttl_s,
             fallback=stand_ins(profile.fallback, self._boxes),
         )  # fmt: skip
-
-    def _ctx_of(self, box: Box, profile: "Profile", instance: Instance | None) -> int | None:
-        """As the server says, or said the last time it was started with the same words: it knows
-        what the model was trained for."""
-        words, told = _words(box, profile), self._told.get(profile.name)
-        if instance is not None and instance.ctx is not None:
-            if told is None or told.pid != instance.pid:  # later words are not what it runs with
-                self._told[profile.name] = _Told(instance.pid, words, instance.ctx)
-            return instance.ctx
-        computed = slot_ctx(words)
-        if told is None or told.words != words:
-            return computed
-        return min(told.ctx, computed or told.ctx)
 
     def addresses(self) -> "tuple[Address, ...]":
         """Where to listen. LlmctlError: nowhere, and why."""
@@ -291,15 +266,6 @@ def _is_stopping(one: Instance) -> bool:
     """Told to stop, by hand or for another model, and not gone yet: systemd does not name units
     that plainly are."""
     return one.state is State.STOPPED
-
-
-def _words(box: Box, profile: "Profile") -> tuple[str, ...]:
-    """What the next start says of the context; what is planned stands in the installed unit."""
-    ctx: tuple[str, ...] = ("-c", str(profile.ctx))
-    if profile.ctx == "auto":
-        unit = (box.store.unit_text(unit_name(profile.name)) or "").replace('"', "").split()
-        ctx = next((pair for pair in itertools.pairwise(unit) if pair[0] == "-c"), ())
-    return (*ctx, "-np", str(profile.parallel), *(str(word) for word in profile.args))
 
 
 def _untold(_: Event) -> None:

@@ -1,4 +1,4 @@
-"""A Keeper's part for boxes on which no model has replicas, no group is a pool, and no GPU fails."""
+"""A Keeper's part for boxes without replicas and pools, and on which no GPU fails."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from support.wire import MemoryPool, MemoryTransport, Wire
 from llmctl.core.guard.settings import GuardSettings
 from llmctl.core.proxy_settings import ProxySettings
 from llmctl.core.state import State
-from llmctl.proxy.keeper import Seen, resident
+from llmctl.proxy.keeper import Seen
 from llmctl.proxy.routing import Far, Served
 from llmctl.proxy.server import Proxy
 
@@ -35,11 +35,7 @@ class Models(Alone):
         self.served, self.settings = served, settings
 
     def look(self) -> Seen:
-        ready = {
-            one.group or resident(one.name): one.name
-            for one in self.served
-            if one.state is State.READY
-        }
+        ready = {one.queue: one.name for one in self.served if one.state is State.READY}
         return Seen(self.served, ready, {}, self.settings)
 
     def switch(self, name: str, *, timeout: float, progress: Progress) -> None:

@@ -55,7 +55,9 @@ def test_a_model_becomes_ready_under_its_own_name() -> None:
     done = switch(world, "a")
     assert done.ready_s is not None
     pid = world.unit(A).pid
-    assert done == Switched("a", None, State.READY, done.ready_s, f"http://127.0.0.1:{PORT}", pid)
+    assert done == Switched(
+        "a", None, State.READY, done.ready_s, f"http://127.0.0.1:{PORT}", pid=pid
+    )
 
 
 def test_it_is_ready_as_soon_as_it_answers() -> None:

@@ -12,6 +12,7 @@ from llmctl.engine.box import Box
 from llmctl.engine.status import Instance
 from llmctl.errors import ProfileError
 from llmctl.host.local import LocalHost
+from llmctl.proxy.contexts import Contexts
 from llmctl.proxy.keeper import LocalKeeper
 
 if TYPE_CHECKING:
@@ -101,11 +102,11 @@ def test_a_server_knows_better_also_after_it_has_stopped(home: CommandLine) -> N
     def seen(pid: int, ctx: int | None) -> Instance:
         return Instance("a", "llm-a.service", "gpu", State.READY, 1, pid, None, None, ctx=ctx)
 
-    keeper = LocalKeeper()
+    contexts = Contexts()
 
     def ctx(instance: Instance | None) -> int | None:
         box = Box(LocalHost())
-        return keeper._ctx_of(box, box.store.profile("a"), instance)
+        return contexts.of(box, box.store.profile("a"), instance)
 
     assert ctx(None) == 4096
     assert ctx(seen(7, 1024)) == 1024

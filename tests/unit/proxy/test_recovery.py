@@ -133,6 +133,12 @@ class Scene:
     def gpu(self, report: GpuReport, model: str | None) -> None:
         self.told.append(f"gpu {report.kind} {model}")
 
+    def unloading(
+        self, model: str, state: str, *, why: str, room_for: str | None = None,
+        idle_s: float = 0.0, total_s: float = 0.0,
+    ) -> None:  # fmt: skip
+        raise AssertionError((model, state, why, room_for, idle_s, total_s))
+
     def instance(
         self, model: str, number: int, state: str, *, seconds: float = 0.0, why: str | None = None
     ) -> None:

@@ -21,6 +21,7 @@ from llmctl.proxy.switchboard import Switchboard
 from llmctl.proxy.unloading import Unloaded
 
 if TYPE_CHECKING:
+    from llmctl.core.gpu_reports import GpuReport
     from collections.abc import Awaitable, Callable
 
     from llmctl.proxy.affinity import Keys
@@ -184,6 +185,12 @@ class Scene:
     ) -> None:
         assert (model, number, seconds, why) == ("a", 2, 0, None)
         self.told.append(f"{state} {model}@{number}")
+
+    def given_up(self, model: str, trouble: Trouble) -> None:
+        raise AssertionError((model, trouble))
+
+    def gpu(self, report: GpuReport, model: str | None) -> None:
+        raise AssertionError((report, model))
 
     def unloading(
         self, model: str, state: str, *, why: str, room_for: str | None = None,
