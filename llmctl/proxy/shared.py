@@ -133,6 +133,11 @@ class Shared:
         return self.weighing is not None or bool(self.evicting) or self.starting is not None
 
     @property
+    def is_quiet(self) -> bool:
+        """Is there nothing to decide? For most requests there is not."""
+        return not (self.is_at_work or self.closed or any(x.waiting for x in self.turns.values()))
+
+    @property
     def is_wanted(self) -> bool:
         """Does anybody wait for memory?"""
         return self.is_at_work or bool(self._wanting())
@@ -203,7 +208,11 @@ class Shared:
             return [Trim(one) for one in spare]
         if found is not None:
             return self._evict(name, found, now)
-        return self._drain(name, free, now) if is_late else []
+        if not is_late:
+            return []
+        closed = [_idle(one) for one in members if one.name in self.closed]
+        does = self._closed_for == name and cheapest(ledger.need, ledger.free, closed) is not None
+        return self._drain(name, tuple(self.closed) if does else free, now)
 
     def _evict(self, name: str, names: tuple[str, ...], now: float) -> list[Action]:
         if self._still_settles(name, now):
@@ -221,8 +230,9 @@ class Shared:
         )
 
     def _drain(self, name: str, names: tuple[str, ...], now: float) -> list[Action]:
-        """Nobody new comes in to those that have to go; in the end nobody is left there."""
-        if self._closed_for != name or not self.closed >= set(names):
+        """Nobody new comes in to those that have to go; in the end nobody is left there. Who they
+        are is settled once: prices change with each request that ends."""
+        if self._closed_for != name or self.closed != set(names):
             self._closed_for, self.closed = name, frozenset(names)
             self._closed_since, self._has_cut = now, False
         if self._has_cut or now - self._closed_since < self.drain_timeout:

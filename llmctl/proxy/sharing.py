@@ -26,8 +26,9 @@ class Sharing:
         self.pools: dict[str, Shared] = {}
         self._pool_of: dict[str, str] = {}
         """By queue."""
+        self._members: dict[str, Served] = {}
         self._running: dict[str, set[tuple[str, int]]] = {}
-        self._is_looking = False
+        self._is_looking = self._is_held = False
 
     # What a look saw
 
@@ -35,7 +36,7 @@ class Sharing:
         """Before anything of a look is acted on: which pools there are, and of whom."""
         self._is_looking = True
         mine = [one for one in served if one.pool is not None]
-        before = set(self._pool_of)
+        before, self._members = set(self._pool_of), {one.name: one for one in mine}
         self._pool_of = {one.queue: one.pool for one in mine if one.pool is not None}
         for queue in before - set(self._pool_of):  # what still waits there is not kept waiting
             self._board.queues[queue].is_held = self._board.queues[queue].is_closed = False
@@ -49,6 +50,23 @@ class Sharing:
             shared.turns = {one.name: self._board.turns(one.queue) for one in members}
             for turns in shared.turns.values():
                 turns.is_held = True
+
+    def by_use(self, ready: Mapping[str, str]) -> dict[str, str]:
+        """What is ready, by queue; of each pool the one that was used last comes first: that is the
+        one for requests that name no model."""
+        last = {queue: self._last_use(queue) for queue in ready if queue in self._pool_of}
+        places: dict[str, int] = {}
+        for queue in ready:
+            places.setdefault(self._pool_of.get(queue, queue), len(places))
+
+        def place(queue: str) -> tuple[int, float]:
+            return places[self._pool_of.get(queue, queue)], -last.get(queue, 0.0)
+
+        return {queue: ready[queue] for queue in sorted(ready, key=place)}
+
+    def _last_use(self, queue: str) -> float:
+        turns = self._board.turns(queue)
+        return self._now() if turns.busy else turns.idle_since
 
     def looked(self, instances: Sequence[Served]) -> None:
         """All of it has been acted on. instances: all there are, of whatever group."""
@@ -66,8 +84,13 @@ class Sharing:
     def after(self, queue: str) -> None:
         """Something in this queue may have changed."""
         group = self._pool_of.get(queue)
-        if group is not None and not self._is_looking:
-            self._settle(self.pools[group])
+        if group is None or self._is_looking:
+            return
+        shared, turns = self.pools[group], self._board.turns(queue)
+        if turns.busy and not turns.waiting and shared.starting is None:
+            return  # nothing of what one that works does makes it go, or makes it start
+        if self._is_held or not shared.is_quiet:
+            self._settle(shared)
 
     def tick(self) -> None:
         """Time has passed."""
@@ -95,8 +118,8 @@ class Sharing:
 
     def _hold(self) -> None:
         """No replica is started while a member of a pool wants memory."""
-        is_held = any(one.is_wanted for one in self.pools.values())
-        self._board.replicas.hold(is_held=is_held)
+        self._is_held = any(one.is_wanted for one in self.pools.values())
+        self._board.replicas.hold(is_held=self._is_held)
 
     def _close(self, shared: Shared) -> None:
         """Who takes no requests, and who takes some again."""
@@ -106,7 +129,7 @@ class Sharing:
                 self._board.act(self._queue(name), turns.tick(self._now()))
 
     def _queue(self, name: str) -> str:
-        return self._board.table.served[name].queue
+        return self._members[name].queue
 
     def _act(self, shared: Shared, action: Action) -> None:
         match action:
@@ -119,7 +142,7 @@ class Sharing:
                 turns.is_held = True
                 self._board.act(self._queue(model), started)
             case Evict(model, names):
-                served = [self._board.table.served[name] for name in names]
+                served = [self._members[name] for name in names]
                 self._board.unloading.begin(
                     served, why=ROOM, room_for=model,
                     then=lambda: self._evicted(shared, model),
@@ -149,7 +172,7 @@ class Sharing:
 
     def _deny(self, model: str, error: LlmctlError) -> None:
         """It cannot start, and who waits is told why. Somebody may have started it by now."""
-        served = self._board.table.served.get(model)
+        served = self._members.get(model)
         if served is None:
             return
         turns = self._board.turns(served.queue)

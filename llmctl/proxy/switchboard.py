@@ -110,8 +110,8 @@ class Switchboard:
 
     def _observe(self, seen: Seen) -> None:
         self.settings, self.keys, self.is_known = seen.settings, seen.keys, True
-        self.table = Table.of(seen.served, seen.ready, seen.coming)
         self.sharing.looks(seen.served)
+        self.table = Table.of(seen.served, self.sharing.by_use(seen.ready), seen.coming)
         for queue in {one.queue for one in seen.served} | set(self.queues):
             turns = self.turns(queue)
             if turns.switching is None and not turns.is_going:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from support.asking import Reply, ask, get, question, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from usermgr.site import ManagerSite
 
@@ -25,11 +25,11 @@ MODELS = {"a": "llama-script.gguf", "b": "qwen3-script.gguf", "c": "llama-script
 class PoolSite(ProxySite):
     """a, b and c are a pool; two of them fit. None runs."""
 
-    def configure(self, **settings: Any) -> None:
+    def configure(self, *, max_wait: str = "10m", **keys: Any) -> None:
         self.site.configure(
             groups={"gpu": {"port": self.site.port, "mode": "pool"}},
-            proxy={"listen": [f"127.0.0.1:{self.port}"], **settings},
-            devices={"RAM": {"total": TWO_FIT, "reserve": 0}}, guard={"mode": "off"},
+            proxy={"listen": [f"127.0.0.1:{self.port}"], "max_wait": max_wait},
+            devices={"RAM": {"total": TWO_FIT, "reserve": 0}}, guard={"mode": "off"}, **keys,
         )  # fmt: skip
         for name in MODELS:
             self.member(name)
@@ -62,7 +62,7 @@ class PoolSite(ProxySite):
 
 @pytest.fixture
 def proxy(site: ManagerSite) -> Iterator[PoolSite]:
-    made = PoolSite(site, max_wait="10m")
+    made = PoolSite(site)
     try:
         eventually(lambda: set(made.status()["pools"].get("gpu", {"members": ()})["members"]))
         yield made
@@ -94,41 +94,41 @@ def test_two_that_fit_stay_and_the_third_makes_one_go(proxy: PoolSite) -> None:
     }  # fmt: skip
 
 
-def test_a_busy_one_stays_and_the_one_that_ends_first_goes(proxy: PoolSite) -> None:
-    """Both are held in the midst of their answers, until the third one is seen to wait."""
+def test_a_busy_one_stays_and_the_one_that_ends_first_goes(
+    proxy: PoolSite, fake_llama: Path
+) -> None:
+    """Two stand-ins write two words each, and then no more until their clients go."""
+    proxy.configure(binaries={"upstream": proxy.site.server, "held": str(fake_llama)})
     for name in "ab":
-        proxy.whole(name)
-    held = [proxy.pid(name) for name in "ab"]
+        proxy.member(name, binary="held", env={"FAKE_LLAMA": "stalls=2"})
+    proxy.reload()
 
-    async def stream(name: str) -> Reply:
-        return await ask(proxy.port, question(name, stream=True, max_tokens=20), seconds=110)
-
-    async def both_work() -> object:
-        seen = await proxy.members()
-        return seen["a"]["in_flight"] and seen["b"]["in_flight"]
+    async def held(name: str) -> tuple[asyncio.StreamWriter, asyncio.StreamReader]:
+        """A stream that has begun. Its connection ends with either of them."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(question(name, "one two three four", stream=True))
+        await reader.readuntil(b'"content"')
+        return writer, reader
 
     async def third_waits() -> object:
         seen = await proxy.members()
         return seen["c"]["waiting"] and seen["a"]["holds_bytes"] and seen["b"]["holds_bytes"]
 
-    async def play() -> list[Reply]:
-        tasks = [asyncio.create_task(stream(name)) for name in "ab"]
-        await until(both_work)
+    async def play() -> Reply:
+        streams = [await held(name) for name in "ab"]
+        pids = [await asyncio.to_thread(proxy.pid, name) for name in "ab"]
         third = asyncio.create_task(ask(proxy.port, question("c", max_tokens=4), seconds=110))
         await until(third_waits)
-        os.kill(held[1], signal.SIGCONT)
-        answers = [await third, await tasks[1]]
-        os.kill(held[0], signal.SIGCONT)
-        return [*answers, await tasks[0]]
+        assert pids == [await asyncio.to_thread(proxy.pid, name) for name in "ab"]
+        streams[1][0].close()
+        reply = await third
+        assert pids[0] == await asyncio.to_thread(proxy.pid, "a")
+        streams[0][0].close()
+        return reply
 
-    for one in held:
-        os.kill(one, signal.SIGSTOP)
-    replies = asyncio.run(play())
-    assert [(one.is_whole, one.models) for one in replies] == [
-        (True, {"c"}), (True, {"b"}), (True, {"a"}),
-    ]  # fmt: skip
+    reply = asyncio.run(play())
+    assert (reply.is_whole, reply.models) == (True, {"c"})
     assert proxy.site.active_units() == {"llm-a.service", "llm-c.service"}
-    assert proxy.pid("a") == held[0]
 
 
 def test_three_of_which_two_fit_are_all_served(proxy: PoolSite) -> None:

@@ -43,8 +43,10 @@ def test_what_it_tells() -> None:
 
 
 def test_what_it_stopped_is_told() -> None:
-    gone = [{"model": "a", "why": "room", "for": "c", "ago_s": 12.3, "more": 1},
-            {"model": "b", "why": "ttl", "for": None, "ago_s": 1.0}]  # fmt: skip
+    gone: list[dict[str, Any]] = [
+        {"model": "a", "why": "room", "for": "c", "ago_s": 12.3, "more": 1},
+        {"model": "b", "why": "ttl", "for": None, "ago_s": 1.0},
+    ]
     found = facts(proxy_view(world(answer=told(unloaded=gone)).box))
     assert found is not None
     del gone[0]["more"]

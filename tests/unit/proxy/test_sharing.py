@@ -400,6 +400,38 @@ def test_a_spare_replica_goes_first_and_none_is_started_meanwhile() -> None:
     run(play)
 
 
+def test_of_several_the_one_used_last_is_for_requests_that_name_none() -> None:
+    async def play(scene: Scene) -> None:
+        scene.box.running = {"a", "b", "x"}
+        await scene.board.look()
+        for number, name in enumerate("bab"):
+            scene.now = float(number + 1)
+            await scene.runs(name)
+            await scene.board.look()
+            assert scene.board.table.default == name
+        scene.box.running = {"x"}
+        await scene.board.look()
+        assert scene.board.table.default == "x"
+
+    run(play)
+
+
+def test_what_an_earlier_proxy_left_is_known() -> None:
+    """Who answers, who is idle since when this one began, and what is to be weighed."""
+
+    async def play(scene: Scene) -> None:
+        scene.box.running = {"a", "b"}
+        scene.now = 1000.0
+        await scene.board.look()
+        assert not scene.asks("a").is_waiting
+        scene.now = 1060.0
+        await scene.runs("c")
+        await scene.calls("stop b", "start c")
+        assert "began b room c 60" in scene.told
+
+    run(play)
+
+
 def test_queues() -> None:
     alone = replace(Box().served("x"), group=None)
     assert (alone.queue, alone.pool) == ("none:x", None)
