@@ -9,7 +9,6 @@ import msgspec
 
 from llmctl.cli.output import answer, console, gib, is_terminal, table, warn
 from llmctl.core.drafts import Chosen
-from llmctl.core.memory.advice import shortage
 from llmctl.core.memory.need import Need
 from llmctl.core.memory.request import words_of
 from llmctl.core.memory.wanted import Plan, Room
@@ -27,7 +26,7 @@ _PARTS = (
 def refusal(found: Planned) -> DoesNotFitError:
     """The error of a plan that does not fit, with what would."""
     hint = f"This would fit: {'; '.join(found.plan.remedies)}." if found.plan.remedies else None
-    return DoesNotFitError(f"{found.name} does not fit: {shortage(found.plan)}.", hint=hint)
+    return DoesNotFitError(f"{found.name} does not fit: {found.why_not}.", hint=hint)
 
 
 def facts(found: Planned) -> dict[str, Any]:

@@ -36,25 +36,28 @@ class Space(msgspec.Struct, frozen=True):
     """A device as one profile's server sees it. key: the same for all builds, whatever they call
     it. free_bytes: None where config.yaml says what models may fill, whatever is free now.
     whole_bytes: what all models together may fill. What is kept in reserve is taken off both.
-    used_bytes: what the machine says is taken; 0 where it is not asked."""
+    total_bytes: all of it. used_bytes: what the machine says is taken; 0 where it is not asked."""
 
     key: str
     name: str
     free_bytes: int | None
     whole_bytes: int
+    total_bytes: int = 0
     used_bytes: int = 0
 
 
 class Priced(msgspec.Struct, frozen=True):
     """What one instance takes: the devices it sees, the host last, and bytes of each. least: the
     same with compute buffers as small as they may be, and most. mapped_bytes: weights in host
-    memory that are pages of the model's file, which instances of the same profile share."""
+    memory that are pages of the model's file, which instances of the same profile share. exact:
+    these are no bounds, but what llama.cpp allocates."""
 
     spaces: tuple[Space, ...]
     total: tuple[int, ...]
     least: tuple[int, ...]
     most: tuple[int, ...]
     mapped_bytes: int = 0
+    exact: bool = True
 
     def by_key(self, sizes: Sequence[int]) -> dict[str, int]:
         """One of the three, by the devices' keys."""
@@ -106,6 +109,18 @@ def ledger_of(
         for one in members:
             holds[one.name] |= {second: one.of(key), space.name: one.returns.get(key, 0)}
     return Ledger(wants, left, holds)
+
+
+def impossible(need: Priced, stay: Sequence[Holder]) -> dict[str, str]:
+    """Devices, by key, that cannot hold it beside those that stay, whatever else may go: a clause
+    each. Only what is certain counts: not the host, which can read mapped weights again from the
+    disk, and no bounds."""
+    parts = {}
+    for space, least in zip(need.spaces, need.least, strict=True):
+        has = max(0, space.total_bytes - sum(one.of(space.key) for one in stay))
+        if need.exact and space.key != HOST and least > has:
+            parts[space.key] = f"{space.name} needs {gib(least)} and has {gib(has)}"
+    return parts
 
 
 def lacking(ledger: Ledger, spaces: Iterable[Space]) -> dict[str, str]:

@@ -55,11 +55,25 @@ class Holdings:
             least=tuple(one.total_bytes - one.compute_error_bytes for one in needs),
             most=tuple(most(one) for one in needs),
             mapped_bytes=made.host.weights_bytes if is_mapped else 0,
+            exact=made.exact,
         )
 
     @property
     def _config(self) -> Config:
         return self._box.store.config
+
+    def survey(self, profile: Profile) -> Survey:
+        """What a profile's build lists now."""
+        return self._look(profile)[0]
+
+    def place(self, profile: Profile) -> Place:
+        """The devices that it will use, whole."""
+        return self._look(profile)[1]
+
+    def keys(self, profile: Profile) -> tuple[str, ...]:
+        """The keys of these devices, see Space."""
+        gpus = gpus_of(self._box, profile, self.survey(profile))
+        return tuple(gpu.pci or gpu.name for gpu in gpus)
 
     def _look(self, profile: Profile) -> tuple[Survey, Place]:
         """What a profile's server sees. Profiles with the same build see the same."""
@@ -114,7 +128,8 @@ def _space(gpu: Gpu, room: Room, config: Config) -> Space:
     is_told = given is not None and given.free is not None
     now = None if is_told else gpu.usable_bytes
     used = 0 if is_told else gpu.total_bytes - gpu.free_bytes
-    return Space(gpu.pci or gpu.name, gpu.name, now, room.usable_bytes, used)
+    total = room.free_bytes if is_told else gpu.total_bytes
+    return Space(gpu.pci or gpu.name, gpu.name, now, room.usable_bytes, total, used)
 
 
 def _memory(ram: Ram, room: Room, config: Config) -> Space:
@@ -123,7 +138,7 @@ def _memory(ram: Ram, room: Room, config: Config) -> Space:
     is_told = given is not None and not (given.free is None and given.total is None)
     now = None if is_told else max(0, ram.free_bytes - ram.reserve_bytes)
     used = 0 if is_told else ram.total_bytes - ram.free_bytes
-    return Space(HOST, HOST, now, room.usable_bytes, used)
+    return Space(HOST, HOST, now, room.usable_bytes, room.total_bytes, used)
 
 
 def _sum(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:

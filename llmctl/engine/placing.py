@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from llmctl.core.drafts import Chosen
 from llmctl.core.gguf_name import shards
 from llmctl.core.profile import Profile
+from llmctl.engine.beside import residents
 from llmctl.errors import DraftError, HostError, LlmctlError
 
 if TYPE_CHECKING:
@@ -89,7 +90,24 @@ def _known(box: "Box", path: str) -> Remembered | None:
 
 
 def _inputs(box: "Box", profile: Profile) -> str:
-    """Everything a plan depends on that can be had for a few looks at the disk."""
+    """Everything a plan depends on that can be had for a few looks at the disk: what it is of, and
+    the residents that it leaves room for."""
+    facts = (
+        FORMAT,
+        *_facts(box, profile),
+        *(_known_of(box, one) for one in residents(box, profile)),
+    )
+    return msgspec.json.encode(facts, order="sorted").decode()
+
+
+def _known_of(box: "Box", profile: Profile) -> object:
+    try:
+        return _facts(box, profile)
+    except LlmctlError:  # it cannot be planned, and so nobody leaves room for it
+        return profile.name
+
+
+def _facts(box: "Box", profile: Profile) -> tuple[object, ...]:
     files, binary = box.store.files(profile), box.store.binary(profile)
     paths = (*shards(files.model), files.mmproj, *shards(files.draft or ""), files.binary)
     stamps = [
@@ -100,8 +118,7 @@ def _inputs(box: "Box", profile: Profile) -> str:
     cards = [_names(box, place) for place in _CARDS]
     config = box.store.config
     placed = replace(profile, **_ELSEWHERE)
-    facts = (FORMAT, placed, stamps, binary.env, config.devices, cards, _found(box, profile))
-    return msgspec.json.encode(facts, order="sorted").decode()
+    return (placed, stamps, binary.env, config.devices, cards, _found(box, profile))
 
 
 def _found(box: "Box", profile: Profile) -> object:

@@ -30,6 +30,7 @@ from llmctl.core.memory.request import placing, settled_settings, wanted_of
 from llmctl.core.memory.wanted import Plan, Room, Wanted
 from llmctl.core.profile import Profile
 from llmctl.core.size import parse_size
+from llmctl.engine.beside import usual_place
 from llmctl.engine.box import Box
 from llmctl.engine.devices import Survey, survey
 from llmctl.engine.drafting import Drafted, drafted
@@ -45,12 +46,13 @@ VERSION_TIMEOUT_S = 5.0
 
 
 class Place(msgspec.Struct, frozen=True):
-    """What to plan for: devices in llama.cpp's order, the host's memory, the build's number."""
+    """Devices in llama.cpp's order, the host's memory, the build's number, what is left to whom."""
 
     rooms: tuple[Room, ...]
     ram: Room | None = None
     build: int | None = None
     warnings: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
 
 
 class Planned(msgspec.Struct, frozen=True):
@@ -60,6 +62,12 @@ class Planned(msgspec.Struct, frozen=True):
     plan: Plan
     warnings: tuple[str, ...]
     draft: Chosen = Chosen()
+    kept: tuple[str, ...] = ()
+
+    @property
+    def why_not(self) -> str:
+        """What it lacks, and what is left to others."""
+        return "; ".join((shortage(self.plan), *self.kept))
 
 
 _HOST_NAMES = ("host", "cpu")
@@ -210,15 +218,15 @@ def plan_profile(
     DraftError: what the profile names as `draft` cannot be.
     """
     made = _prepared(box, box.store.profile(name), place, change)
-    drafts, notes = made.drafts, list(made.notes)
+    drafts, notes = made.drafts, [*made.place.warnings, *made.place.kept, *made.notes]
     found = advised(drafts.planner, drafts.wanted)
     if drafts.chosen.words and not found.fits and made.plain.plan(made.wanted).fits:
         found = replace(found, remedies=("draft: off", *found.remedies)[:REMEDIES])
     drafting = drafts.planner.draft
     if drafting and 0 < drafting.model.n_ctx_train < found.settings.ctx:
         notes.append(f"The draft model was trained for {drafting.model.n_ctx_train} tokens only.")
-    warnings = (*made.place.warnings, *notes, *drafts.warnings, *found.estimate.warnings)
-    return Planned(name, found, warnings, drafts.chosen)
+    warnings = (*notes, *drafts.warnings, *found.estimate.warnings)
+    return Planned(name, found, warnings, drafts.chosen, made.place.kept)
 
 
 def price_profile(box: Box, profile: Profile, words: Sequence[str], place: Place) -> Estimate:
@@ -231,7 +239,7 @@ def price_profile(box: Box, profile: Profile, words: Sequence[str], place: Place
 def _prepared(
     box: Box, profile: Profile, place: "Place | None", change: "Callable[[Wanted], Wanted]"
 ) -> _Prepared:
-    there = place_of(box, profile) if place is None else place
+    there = usual_place(box, profile) if place is None else place
     cache, store = box.store.cache_dir, box.store
     header = head_of(box.host, store.model_path(profile.model), cache_dir=cache)
     projector = store.beside(profile.mmproj, profile) if profile.mmproj else None
@@ -268,12 +276,12 @@ def words_for(box: Box, profile: Profile) -> tuple[tuple[str, ...], Chosen]:
     are none."""
     path = box.store.model_path(profile.model)
     head_of(box.host, path, cache_dir=box.store.cache_dir)  # else nobody need be asked
-    place = place_of(box, profile)
+    place = usual_place(box, profile)
     if not place.rooms and place.warnings:
         raise HostError(f"The devices are not known: {place.warnings[0]}.")
     found = plan_profile(box, profile.name, place, lambda wanted: wanted)
     if not found.plan.fits:
-        raise DoesNotFitError(f"{profile.name} does not fit: {shortage(found.plan)}.")
+        raise DoesNotFitError(f"{profile.name} does not fit: {found.why_not}.")
     flags, given = box.store.flags(profile), wanted_of(profile).settings.overrides
     words = tuple(placing(found.plan, given))
     lacking = [one for one in words if re.match("-{1,2}[a-z]", one) and one not in flags]

@@ -5,7 +5,15 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 import msgspec
 
 from llmctl.core.eviction import Ledger, Member, cheapest
-from llmctl.core.holding import Holder, Space, holding, lacking, ledger_of, unplanned
+from llmctl.core.holding import (
+    Holder,
+    Space,
+    holding,
+    impossible,
+    lacking,
+    ledger_of,
+    unplanned,
+)
 from llmctl.core.progress import Report
 from llmctl.core.state import State
 from llmctl.core.words import RESIDENT, unit_name
@@ -75,12 +83,13 @@ class Room(msgspec.Struct, frozen=True):
 
 
 def room_of(
-    box: Box, name: str, instances: Iterable[Instance] | None = None, *, again: bool = False
-) -> Room:
+    box: Box, name: str, instances: Iterable[Instance] | None = None, *, again: bool = False,
+    found: Holdings | None = None,
+) -> Room:  # fmt: skip
     """What a profile needs and what there is now; again: for one more instance of it, beside those
-    that run. instances: what runs, where that was looked at just now. ProfileError: there is no
-    such profile, or it is wrong."""
-    resolved, found = box.resolve(name, ask=True), Holdings(box)
+    that run. instances, found: what runs, and what devices there are, where that was looked at just
+    now. ProfileError: there is no such profile, or it is wrong."""
+    resolved, found = box.resolve(name, ask=True), found or Holdings(box)
     running = overview(box).instances if instances is None else instances
     holders = found.holders(running)
     need, group = found.priced(resolved), resolved.profile.group
@@ -89,6 +98,23 @@ def room_of(
     ledger = ledger_of(name, group, need, holders, again=again)
     mine = tuple(one for one in holders if again or one.name != name)
     return Room(name, group, ledger, need.spaces if need else (), mine, pinned)
+
+
+def check_beside(box: Box, name: str) -> None:
+    """DoesNotFitError: a profile that is in no pool cannot fit beside what stays when it starts,
+    that is residents and other groups: it is told before anything stops for it."""
+    resolved, found = box.resolve(name), Holdings(box)
+    need, group = found.priced(resolved), resolved.profile.group
+    running = [one for one in overview(box).instances if one.profile != name]
+    stay = found.holders(one for one in running if one.group != group or group == RESIDENT)
+    lacks = impossible(need, stay) if need else {}
+    if need and lacks:
+        room = Room(name, group, Ledger({}, {}), need.spaces, stay)
+        why = "; ".join(lacks.values()) + room.held(lacks)
+        raise DoesNotFitError(
+            f"{name} does not fit beside what stays: {why}.",
+            hint=f"Stop what is not needed: llmctl off {' '.join(one.name for one in stay)}",
+        )
 
 
 def ledger(box: Box, name: str) -> Ledger:

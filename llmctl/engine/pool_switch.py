@@ -63,6 +63,13 @@ def leaving_for(box: Box, name: str, *, clock: Clock, report: Report) -> tuple[s
     return tuple(unit_name(one) for one in found)
 
 
+def check_room_beside(box: Box, name: str) -> None:
+    """See engine/pool.py."""
+    from llmctl.engine.pool import check_beside  # the planner, which few commands need
+
+    check_beside(box, name)
+
+
 # What members do
 
 

@@ -90,16 +90,18 @@ def _check_room(box: Box, resolved: Resolved) -> None:
     """DoesNotFitError: what the first instance has does not fit once more into what is free."""
     from llmctl.core.memory.advice import shortage
     from llmctl.core.memory.request import pinned, placing, settled, wanted_of
+    from llmctl.engine.holdings import Holdings
     from llmctl.engine.planning import place_of, plan_profile
     from llmctl.engine.pool import room_of
 
     profile, words = resolved.profile, resolved.plan.words or settled(resolved.argv)
     name = profile.name
-    place = place_of(box, profile, now=True)
+    holdings = Holdings(box)
+    place = place_of(box, profile, now=True, seen=holdings.survey(profile))
     if place.ram is None or (not place.rooms and place.warnings):
         raise DoesNotFitError(f"Nobody says how much memory is free: {place.warnings[:1]}.")
     found = plan_profile(box, name, place, lambda wanted: pinned(wanted, words)).plan
-    room = room_of(box, name, again=True)
+    room = room_of(box, name, again=True, found=holdings)
     if not found.fits:
         needs = (*found.estimate.devices, found.estimate.host)
         short = {one.name for one, lack in zip(needs, found.lacking, strict=True) if lack}

@@ -3,6 +3,7 @@
 import msgspec
 from msgspec.structs import replace
 
+from llmctl.core.fleet import is_in_pool
 from llmctl.core.plan import (
     AwaitReady,
     Observed,
@@ -17,11 +18,12 @@ from llmctl.core.progress import Note, Report
 from llmctl.core.state import State, UnitStatus
 from llmctl.core.unit import Owner, process_of, read_header, url
 from llmctl.core.verdict import Outcome, Ready
-from llmctl.core.words import SLICE, profile_of
+from llmctl.core.words import SLICE, instance_of, profile_of
+from llmctl.engine.beside import residents
 from llmctl.engine.box import Box
 from llmctl.engine.clock import Clock
 from llmctl.engine.execute import Executor
-from llmctl.engine.pool_switch import leaving_for, members_beside, renewed
+from llmctl.engine.pool_switch import check_room_beside, leaving_for, members_beside, renewed
 from llmctl.engine.replica_units import replica_file
 from llmctl.engine.rollback import Rollback
 from llmctl.errors import HostError, NoAnswerError, NothingRunsError, SwitchError, sentence
@@ -70,7 +72,9 @@ class Switch:
         self.observed = self._observe()
         self.steps = self._plan()
         self._check_files()
-        if self._wants_room():
+        if self._starts() and not self._is_in_pool() and self._has_company():
+            check_room_beside(box, name)
+        if options.room and self._starts() and self._is_in_pool():
             leaving = leaving_for(box, name, clock=clock, report=report)
             self.observed = replace(
                 self.observed, leaving=leaving,
@@ -93,6 +97,7 @@ class Switch:
         near = {*place.rivals, *place.foreign, *members_beside(self.box, self.target)}
         lively = self.box.systemd.lively("llm-*.service", *place.foreign)
         units = [unit, *(one for one in lively if one in near)]
+        self._lively = lively
         return dict(zip(units, self.box.systemd.status(units), strict=True))
 
     def _wanted(self) -> Wanted:
@@ -142,12 +147,20 @@ class Switch:
         steps = plan_switch(self.wanted, self.observed)
         return steps if self.options.wait else steps[:-1]
 
-    def _wants_room(self) -> bool:
-        """It is about to take memory beside others."""
-        group = self.box.store.config.groups.get(self.target.profile.group)
-        is_up = self.target.unit in self.observed.active
-        starts = not is_up or Restart(self.target.unit) in self.steps
-        return self.options.room and group is not None and group.is_pool and starts
+    def _is_in_pool(self) -> bool:
+        return is_in_pool(self.target.profile, self.box.store.config)
+
+    def _starts(self) -> bool:
+        """It is about to take memory."""
+        unit = self.target.unit
+        return unit not in self.observed.active or Restart(unit) in self.steps
+
+    def _has_company(self) -> bool:
+        """Models run that stay, and that its plan has not left room for (engine/beside.py)."""
+        whose = {found[0] for unit in self._lively if (found := instance_of(unit))}
+        stay = whose - {profile_of(unit) for unit in self._before}
+        known = residents(self.box, self.target.profile) if self.target.plan.words else ()
+        return bool(stay - {one.name for one in known})
 
     def _check_files(self) -> None:
         """A file that is not there is found before the running model is stopped for it."""
