@@ -11,7 +11,7 @@ from support.wire import MemoryPool, MemoryTransport, Wire
 from llmctl.core.guard.settings import GuardSettings
 from llmctl.core.proxy_settings import ProxySettings
 from llmctl.core.state import State
-from llmctl.proxy.keeper import Seen, resident
+from llmctl.proxy.keeper import Seen
 from llmctl.proxy.routing import Far, Served
 from llmctl.proxy.server import Proxy
 
@@ -36,7 +36,7 @@ class Models(Alone):
 
     def look(self) -> Seen:
         ready = {
-            one.group or resident(one.name): one.name
+            one.group or f"none:{one.name}": one.name
             for one in self.served
             if one.state is State.READY
         }
