@@ -99,6 +99,12 @@ class Relay:
         self._cut = False
         self._waker.send(b"x")
 
+    @property
+    def held_bytes(self) -> int:
+        """What the client has sent and the box has not got, since the cable was pulled."""
+        way = [one for pair in self._pairs for one in pair.on_the_way[pair.ends[pair.near]]]
+        return sum(len(data) for _, _, data in way) if self._cut else 0
+
     def reset_count(self) -> None:
         """Begin to count anew."""
         self.round_trips = self._depth = 0
