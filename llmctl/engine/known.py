@@ -16,7 +16,7 @@ from llmctl.host.base import Connection, Entry, Host, Result
 from llmctl.systemd import SHOW, UNITS_ARGV
 
 FILES_S = 20.0
-VOLATILE_S = 2.0
+VOLATILE_S = 10.0
 _SMALL = 4
 
 

@@ -15,7 +15,7 @@ shown() { @SHOW@ </dev/null; }
 state() { systemctl --user show --property=@STATE@ -- @UNITS@ </dev/null 2>/dev/null; }
 answers() {
     printf 'GET /health HTTP/1.0\r\n\r\n' |
-        timeout 2 bash -c 'exec 3<>/dev/tcp/127.0.0.1/@PORT@ && cat >&3 && head -c 12 <&3' \
+        timeout 2 bash --norc -c 'exec 3<>/dev/tcp/127.0.0.1/@PORT@ && cat >&3 && head -c 12 <&3' \
             2>/dev/null
 }
 is_ready() { case $(answers) in 'HTTP/1.'?' 200') return 0 ;; *) return 1 ;; esac; }

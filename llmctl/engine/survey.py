@@ -24,12 +24,12 @@ TIMEOUT_S = 30.0
 
 COMMON = r"""
 b() { base64 -w0; echo; }
-ask() { # PORT PATH [KEY]: what a server answers
+ask() { # PORT PATH [KEY]: what a server answers. bash takes a child of sshd for a login (--norc)
     printf 'http %s %s ' "$1" "$2"
     { printf 'GET %s HTTP/1.0\r\nHost: 127.0.0.1:%s\r\n' "$2" "$1"
       [ -z "${3-}" ] || printf 'Authorization: Bearer %s\r\n' "$3"
       printf '\r\n'
-    } | timeout 2 bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$0" && cat >&3 && exec cat <&3' "$1" \
+    } | timeout 2 bash --norc -c 'exec 3<>"/dev/tcp/127.0.0.1/$0" && cat >&3 && exec cat <&3' "$1" \
         2>/dev/null | b
 }
 process() { # PID: what /proc has of it

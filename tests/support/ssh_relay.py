@@ -69,7 +69,7 @@ class Relay:
         self.from_client = 0
         self._cut = False
         self._depth = 0
-        self._pairs: list[_Pair] = []
+        self.pairs: list[_Pair] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self._wake, self._waker = socket.socketpair()
@@ -102,7 +102,7 @@ class Relay:
     @property
     def held_bytes(self) -> int:
         """What the client has sent and the box has not got, since the cable was pulled."""
-        way = [one for pair in self._pairs for one in pair.on_the_way[pair.ends[pair.near]]]
+        way = [one for pair in self.pairs for one in pair.on_the_way[pair.ends[pair.near]]]
         return sum(len(data) for _, _, data in way) if self._cut else 0
 
     def reset_count(self) -> None:
@@ -122,13 +122,13 @@ class Relay:
                 for key, _ in self._selector.select(self._patience()):
                     self._ready(key.fileobj)
                 self._deliver()
-            for pair in list(self._pairs):
+            for pair in list(self.pairs):
                 self._drop(pair)
 
     def _patience(self) -> float | None:
         if self._cut:
             return None
-        due = [way[0][0] for pair in self._pairs for way in pair.on_the_way.values() if way]
+        due = [way[0][0] for pair in self.pairs for way in pair.on_the_way.values() if way]
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _ready(self, one: object) -> None:
@@ -152,14 +152,14 @@ class Relay:
             return
         self.connections += 1
         pair = _Pair(near, far)
-        self._pairs.append(pair)
+        self.pairs.append(pair)
         for end in pair.ends:
             end.settimeout(5)
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._selector.register(end, selectors.EVENT_READ)
 
     def _take(self, end: socket.socket) -> None:
-        pair = next((one for one in self._pairs if end in one.ends), None)
+        pair = next((one for one in self.pairs if end in one.ends), None)
         if pair is None:
             return
         try:
@@ -175,7 +175,7 @@ class Relay:
         pair.on_the_way[pair.ends[end]].append((due, depth, data))
 
     def _deliver(self) -> None:
-        for pair in list(self._pairs) * (not self._cut):
+        for pair in list(self.pairs) * (not self._cut):
             for end, way in pair.on_the_way.items():
                 while way and way[0][0] <= time.monotonic():
                     _, depth, data = way.popleft()
@@ -193,9 +193,9 @@ class Relay:
                         break
 
     def _drop(self, pair: _Pair) -> None:
-        if pair not in self._pairs:
+        if pair not in self.pairs:
             return
-        self._pairs.remove(pair)
+        self.pairs.remove(pair)
         for end in pair.ends:
             with contextlib.suppress(KeyError, ValueError):
                 self._selector.unregister(end)
