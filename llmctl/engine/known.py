@@ -16,7 +16,7 @@ from llmctl.host.base import Connection, Entry, Host, Result
 from llmctl.systemd import SHOW, UNITS_ARGV
 
 FILES_S = 20.0
-VOLATILE_S = 2.0
+VOLATILE_S = 10.0
 _SMALL = 4
 
 
@@ -47,6 +47,7 @@ class KnownHost:
         self._stale: set[str] = set()
         self._awaited: tuple[int, tuple[bytes, ...]] | None = None
         self._looked_at: tuple[str, ...] = ()
+        self._is_settled = False
 
     @property
     def name(self) -> str:
@@ -74,6 +75,7 @@ class KnownHost:
         known = self._survey
         if known is None:
             return
+        self._is_settled = False
         known.units, known.show, known.volatile, known.answers = None, {}, {}, {}
 
     def _volatile(self) -> Survey | None:
@@ -121,7 +123,10 @@ class KnownHost:
         units = argv[len(SHOW) + 1 :]
         if argv[: len(SHOW)] != SHOW or not units or not set(units) <= set(known.show):
             return None
-        return "\n\n".join(known.show.pop(unit) for unit in units)
+        told = "\n\n".join(known.show[unit] for unit in units)
+        if not self._is_settled:
+            known.show = {unit: one for unit, one in known.show.items() if unit not in units}
+        return told
 
     def lines(self, argv: Sequence[str]) -> Iterator[str]:
         """See Host."""
@@ -157,6 +162,9 @@ class KnownHost:
         told = {path_of(asked): answer for (_, asked), answer in found.answers.items()}
         pairs = ((one, told.get(path_of(one))) for one in requests)
         known.answers = {(port, one): answer for one, answer in pairs if answer is not None}
+        self._is_settled = any(_is_well(one) for one in known.answers.values())
+        if self._is_settled:  # the wait is over: who asks next would hear the same
+            known.show = found.show
         self._when_volatile = time.monotonic()
         return Result(tuple(argv), 0, "\n\n".join(found.show.values()), "")
 
@@ -232,6 +240,11 @@ class KnownHost:
             known.answers = {key: one for key, one in known.answers.items() if key[0] != port}
             raise ConnectionRefusedError(f"{self.name} refuses port {port}")
         return _Replay(self._inner, port, known, timeout=timeout)
+
+
+def _is_well(answer: bytes) -> bool:
+    """HTTP's 200."""
+    return answer[:5] == b"HTTP/" and answer[8:12] == b" 200"
 
 
 class _Replay:

@@ -15,29 +15,38 @@ shown() { @SHOW@ </dev/null; }
 state() { systemctl --user show --property=@STATE@ -- @UNITS@ </dev/null 2>/dev/null; }
 answers() {
     printf 'GET /health HTTP/1.0\r\n\r\n' |
-        timeout 2 bash -c 'exec 3<>/dev/tcp/127.0.0.1/@PORT@ && cat >&3 && head -c 12 <&3' \
+        timeout 2 bash --norc -c 'exec 3<>/dev/tcp/127.0.0.1/@PORT@ && cat >&3 && head -c 12 <&3' \
             2>/dev/null
 }
 is_ready() { case $(answers) in 'HTTP/1.'?' 200') return 0 ;; *) return 1 ;; esac; }
-first=$(state)
+is_news() { # the state is another one, and no step on the way up
+    now=$(state)
+    [ "$now" != "$before" ] || return 1
+    before=$now
+    case $now in
+    *SubState=auto-restart*) return 0 ;;
+    *ActiveState=active* | *ActiveState=activating*) return 1 ;;
+    esac
+}
+before=$(state)
 if command -v bash >/dev/null; then
     i=0
-    while [ $i -lt @STEPS@ ] && ! is_ready && [ "$(state)" = "$first" ]; do
+    while [ $i -lt @STEPS@ ] && ! is_ready && ! is_news; do
         i=$((i + 1))
         sleep @PAUSE@
     done
     has_bash=yes
 fi
-told=$(shown) || exit 0
+[ -z "${has_bash-}" ] || { @ASKS@; }
+told=$(shown) || exit 0 # after the answers: whose they are is seen by who still runs
 printf 'show '; printf '%s\n' "$told" | b
 for p in $(printf '%s\n' "$told" | main_pids); do process "$p"; done
-[ -z "${has_bash-}" ] || { @ASKS@; }
 """
 
 
 def look_script(argv: Sequence[str], port: int, requests: Sequence[bytes]) -> str:
     """What systemctl (`argv`) shows of units, what /proc has of their processes, and what the port
-    answers: as soon as it is ready, or the state of the units changes, or WAIT_S have passed."""
+    answers: as soon as it is ready, or the units fail or stop, or WAIT_S have passed."""
     units = argv[argv.index("--") + 1 :]
     asks = "; ".join(f"ask {port} {path_of(one)} {shlex.quote(_key_of(one))}" for one in requests)
     marks = {

@@ -24,12 +24,12 @@ TIMEOUT_S = 30.0
 
 COMMON = r"""
 b() { base64 -w0; echo; }
-ask() { # PORT PATH [KEY]: what a server answers
+ask() { # PORT PATH [KEY]: what a server answers. bash takes a child of sshd for a login (--norc)
     printf 'http %s %s ' "$1" "$2"
     { printf 'GET %s HTTP/1.0\r\nHost: 127.0.0.1:%s\r\n' "$2" "$1"
       [ -z "${3-}" ] || printf 'Authorization: Bearer %s\r\n' "$3"
       printf '\r\n'
-    } | timeout 2 bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$0" && cat >&3 && exec cat <&3' "$1" \
+    } | timeout 2 bash --norc -c 'exec 3<>"/dev/tcp/127.0.0.1/$0" && cat >&3 && exec cat <&3' "$1" \
         2>/dev/null | b
 }
 process() { # PID: what /proc has of it
@@ -157,39 +157,44 @@ class Survey(msgspec.Struct):
 
 def parse_survey(raw: bytes) -> Survey:
     """The records; ones that were cut off are left out, and so is what changed meanwhile."""
+    records = list(_records(raw))
     found = Survey()
-    records = [(words, data) for words, data in _records(raw)]
     key = next((data.decode() for (kind, *_), data in records if kind == "key"), None)
-    by_kind = {words[0]: data for words, data in records}
-    stamps = [data for (kind, *_), data in records if kind == "stamps"]
     for (kind, *words), data in records:
-        match kind, words:
-            case "env", []:
-                pairs = (one.partition("=") for one in _fields(data) if "=" in one)
-                found.environ = {name: value for name, _, value in pairs}
-            case "look", []:
-                found.entries.update(_entries(data))
-            case "which", [name]:
-                path = data.decode(errors="surrogateescape")
-                found.programs[path if name == "-" else name] = path
-            case "units", []:
-                found.units = data.decode(errors="replace")
-            case "show", []:
-                found.show = _blocks(data.decode(errors="replace"))
-            case "file", [path]:
-                found.volatile[path] = data
-            case "http", [port, path]:
-                asked = [request(int(port), path)]
-                if key is not None and path in ("/v1/models", "/metrics"):
-                    asked = [request(int(port), path, key=key)]
-                found.answers.update(dict.fromkeys(((int(port), one) for one in asked), data))
-    found.listings = dict(_listings(found, _fields(by_kind.get("dirs", b""))))
+        _take(found, kind, words, data, key=key)
+    of_kind = {words[0]: data for words, data in records}
+    found.listings = dict(_listings(found, _fields(of_kind.get("dirs", b""))))
+    stamps = [data for (kind, *_), data in records if kind == "stamps"]
     if len(stamps) == 2 and stamps[0] == stamps[1]:
-        found.files = dict(_contents(stamps[0], by_kind.get("bytes", b"")))
-    names, heads = _fields(by_kind.get("models", b"")), by_kind.get("magic", b"")
+        found.files = dict(_contents(stamps[0], of_kind.get("bytes", b"")))
+    names, heads = _fields(of_kind.get("models", b"")), of_kind.get("magic", b"")
     if len(heads) == 4 * len(names):
         found.magic = {name: heads[4 * at : 4 * at + 4] for at, name in enumerate(names)}
     return found
+
+
+def _take(found: Survey, kind: str, words: list[str], data: bytes, *, key: str | None) -> None:
+    """Add what a record says by itself."""
+    match kind, words:
+        case "env", []:
+            pairs = (one.partition("=") for one in _fields(data) if "=" in one)
+            found.environ = {name: value for name, _, value in pairs}
+        case "look", []:
+            found.entries.update(_entries(data))
+        case "which", [name]:
+            path = data.decode(errors="surrogateescape")
+            found.programs[path if name == "-" else name] = path
+        case "units", []:
+            found.units = data.decode(errors="replace")
+        case "show", []:
+            found.show = _blocks(data.decode(errors="replace"))
+        case "file", [path]:
+            found.volatile[path] = data
+        case "http", [port, path]:
+            has_key = path in ("/v1/models", "/metrics")
+            found.answers[int(port), request(int(port), path, key=key if has_key else None)] = data
+        case _:
+            pass  # taken together with another one
 
 
 def _records(raw: bytes) -> Iterator[tuple[list[str], bytes]]:

@@ -17,6 +17,8 @@ from llmctl.host.ssh_link import Link
 OPEN_TIMEOUT_S = 15.0
 END_TIMEOUT_S = 2
 _PIECE_BYTES = 1 << 18
+_NO_STATUS = -1
+"""paramiko's: no status has come. It is also that of a program that a signal ended."""
 _TICK_S = 1.0
 """How often a lost connection is looked for while nothing comes."""
 
@@ -157,7 +159,7 @@ class Run:
             if left <= 0:
                 raise TimeoutError
             self._news.wait(min(left, _TICK_S))
-        if not self._channel.exit_status_ready():
+        if not (self.has_ended or self._link.is_up):
             raise self._lost()
         rest = self._pending
         self._pending = {1: b"", 2: b""}
@@ -165,7 +167,7 @@ class Run:
             yield b"", rest[2]
 
     def _is_over(self) -> bool:
-        ended = self._channel.eof_received and self._channel.exit_status_ready()
+        ended = self._channel.eof_received and self.has_ended
         return bool(self._channel.closed or ended)
 
     def _take(self, which: int, ready: Any, receive: Any) -> bytes:
@@ -185,8 +187,8 @@ class Run:
 
     @property
     def has_ended(self) -> bool:
-        """Its exit status is known."""
-        return self._channel.exit_status_ready()
+        """Its exit status is known; paramiko's own word for that also means "hung up"."""
+        return bool(self._channel.exit_status != _NO_STATUS)
 
     def output(self, stdout: bytes, stderr: bytes) -> Output:
         """All of it. HostError: the box's login shell runs no commands."""

@@ -84,14 +84,14 @@ class Transport(paramiko.Transport):
         for _ in range(2):  # a server may allow one at a time: then the one ahead is refused
             self.ask_for_session()
             assert self._asked is not None  # noqa: S101  # just asked for
-            (channel, opened), self._asked = self._asked, None
+            (taken, opened), self._asked = self._asked, None
             deadline = time.monotonic() + timeout
             while not opened.wait(_TICK_S):
                 if not self.is_active() or time.monotonic() > deadline:
                     raise paramiko.SSHException("no session was opened")
             inner: Any = self
-            if self.is_active() and inner._channels.get(channel.chanid) is channel:
-                return channel
+            if self.is_active() and inner._channels.get(taken.chanid) is not None:
+                return taken
         raise paramiko.SSHException("no session was opened")
 
     def ping(self) -> None:
