@@ -9,6 +9,7 @@ from llmctl.cli.boxes import LOCAL, open_box
 from llmctl.cli.options import HostOption, JsonOption, VerboseOption
 from llmctl.cli.output import answer, answer_json, table
 from llmctl.core.finding import Finding, Grade
+from llmctl.engine.clock import SystemClock
 from llmctl.engine.doctor import Checked, Diagnosis, examine
 
 WRONG = 1
@@ -19,11 +20,13 @@ def doctor(
 ) -> None:
     """What is wrong with a box, why it matters, and what to type.
 
+    A model whose GPU context died while the box slept is restarted; nothing else is changed.
+
     Exits with 1 when something is wrong.
     """
     box = open_box(host, verbose=verbose)
     ours = None if host == LOCAL else datetime.now(UTC).timestamp()
-    found = examine(box, ours=ours)
+    found = examine(box, clock=SystemClock(), ours=ours)
     if json:
         answer_json(facts(found))
     else:

@@ -16,10 +16,12 @@ from llmctl.core.proxy_settings import ProxySettings
 from llmctl.core.slot_ctx import slot_ctx
 from llmctl.core.state import State
 from llmctl.core.words import RESIDENT, unit_name
+from llmctl.engine.alive import Life
 from llmctl.engine.box import Box
-from llmctl.engine.clock import SystemClock
+from llmctl.engine.clock import SystemClock, slept_s
 from llmctl.engine.proxy_units import addresses
 from llmctl.engine.replicas import restart, start_replica, stop_replica
+from llmctl.engine.resume import look_after
 from llmctl.engine.status import Instance, overview
 from llmctl.engine.switch import Options, Switch
 from llmctl.errors import ProfileError
@@ -135,6 +137,15 @@ class LocalKeeper:
             tuple(served.values()), ready, coming, settings, stopping,
             (*wrong, *found.problems, *badly), keys, tuple(_replicas(served, found.instances)),
         )  # fmt: skip
+
+    def slept(self) -> float | None:
+        """How long the machine has slept in all; None where nobody counts."""
+        return slept_s()
+
+    def look_after(self) -> tuple[str, ...]:
+        """After the machine has slept (waking.py): models that did not survive it, restarted."""
+        found = look_after(Box(LocalHost()), clock=SystemClock(), report=lambda _: None)
+        return tuple(one.name for one in found if one.life is Life.DEAD)
 
     def keys(self) -> Keyring | None:
         """See key_watch.Read; where the file is, the last look has told."""
