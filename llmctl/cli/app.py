@@ -39,9 +39,12 @@ COMMANDS = {
     "host": "host",
     "wake": "power",
     "sleep": "power",
+    "aliases": "aliases",
     "doctor": "doctor",
     "schema": "schema",
 }
+_NAME = "llmctl"
+"""Also where it was started as `python -m llmctl`: completion asks for it by its name."""
 _PYTHON_NAMES = {"list": "list_"}
 
 
@@ -95,10 +98,10 @@ def main() -> None:
     """Run the command line; every failure of ours ends here, with its exit status."""
     with guarded():
         if "--json" not in sys.argv:
-            app()
+            app(prog_name=_NAME)
             return
         try:
-            sys.exit(app(standalone_mode=False))
+            sys.exit(app(prog_name=_NAME, standalone_mode=False))
         except _ClickError as error:
             raise UsageError(error.format_message()) from None
 

@@ -1,22 +1,36 @@
 """From the name of a box to the box."""
 
+import contextlib
 import sys
+from threading import Lock
 
 from llmctl.engine.box import Box
 from llmctl.host.base import Host
 from llmctl.host.local import LocalHost
+from llmctl.store import Store
 
 LOCAL = "local"
+_ASKING = Lock()
+"""Of several boxes at once, one asks after the other."""
 
 
 def open_box(host: str, *, verbose: bool = False) -> Box:
     """The box of that name. HostError: it is not one that llmctl can reach."""
     found = box_at(host)
-    if not verbose:
-        return Box(found)
-    from llmctl.cli.trace import Traced
+    if verbose:
+        from llmctl.cli.trace import Traced
 
-    return Box(Traced(found))
+        found = Traced(found)
+    box = Box(found)
+    if host != LOCAL:
+        box.store = _noted(found)
+    return box
+
+
+def _noted(found: Host) -> Store:
+    from llmctl.store.known_boxes import KnownBoxes, NotedStore
+
+    return NotedStore(found, here=KnownBoxes(LocalHost()))
 
 
 def box_at(host: str) -> Host:
@@ -25,7 +39,18 @@ def box_at(host: str) -> Host:
         return LocalHost()
     from llmctl.host.ssh import SSHHost  # paramiko: only for boxes elsewhere
 
-    return SSHHost(host, ask=ask)
+    return SSHHost(host, target=target_of(host), ask=ask)
+
+
+def target_of(host: str) -> str:
+    """What ssh is to be given for a box: as hosts.yaml says, else its name.
+
+    ProfileError: hosts.yaml is wrong.
+    """
+    from llmctl.store.hosts import HostsFile
+
+    entry = HostsFile(LocalHost()).boxes.get(host)
+    return entry.ssh if entry else host
 
 
 def ask(question: str) -> str | None:
@@ -34,7 +59,6 @@ def ask(question: str) -> str | None:
         return None
     import getpass
 
-    try:
+    with _ASKING, contextlib.suppress(EOFError):
         return getpass.getpass(question, stream=sys.stderr)
-    except EOFError:
-        return None
+    return None

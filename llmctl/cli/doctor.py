@@ -9,7 +9,6 @@ from llmctl.cli.boxes import LOCAL, open_box
 from llmctl.cli.options import HostOption, JsonOption, VerboseOption
 from llmctl.cli.output import answer, answer_json, table
 from llmctl.core.finding import Finding, Grade
-from llmctl.engine.clock import SystemClock
 from llmctl.engine.doctor import Checked, Diagnosis, examine
 
 WRONG = 1
@@ -26,8 +25,13 @@ def doctor(
     """
     box = open_box(host, verbose=verbose)
     ours = None if host == LOCAL else datetime.now(UTC).timestamp()
-    found = examine(box, clock=SystemClock(), ours=ours)
-    if json:
+    found = examine(box, ours=ours)
+    tell(found, as_json=json)
+
+
+def tell(found: Diagnosis, *, as_json: bool) -> None:
+    """Print it; end with status 1 when something is wrong."""
+    if as_json:
         answer_json(facts(found))
     else:
         _show(found)

@@ -1,12 +1,14 @@
-"""llmctl host add, llmctl host list, llmctl host remove"""
+"""llmctl host add, llmctl host list, llmctl host check, llmctl host remove"""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
-from llmctl.cli.options import JsonOption
+from llmctl.cli.boxes import LOCAL, open_box
+from llmctl.cli.options import BoxArgument, JsonOption, VerboseOption
 from llmctl.cli.output import answer, answer_json, say, table
 from llmctl.core.hosts import HostEntry
 from llmctl.core.tailnet import Peer, peer_named
@@ -14,6 +16,7 @@ from llmctl.engine.peers import peers_of
 from llmctl.errors import HostError, UsageError
 from llmctl.host.local import LocalHost
 from llmctl.store.hosts import HostsFile
+from llmctl.store.known_boxes import KnownBoxes
 
 host = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
@@ -23,16 +26,6 @@ def root() -> None:
     """Boxes: which there are, and how they are reached."""
 
 
-def complete_box(incomplete: str) -> list[str]:
-    """Names of boxes, for the shell's completion."""
-    return [name for name in HostsFile(LocalHost()).boxes if name.startswith(incomplete)]
-
-
-BoxArgument = Annotated[
-    str, typer.Argument(metavar="BOX", autocompletion=complete_box, help="A box of hosts.yaml.")
-]
-
-
 @host.command()
 def add(
     box: Annotated[
@@ -40,7 +33,7 @@ def add(
     ] = None,
     destination: Annotated[
         str | None,
-        typer.Argument(metavar="[DESTINATION]", help="[user@]host[:port], or an alias of ssh's."),
+        typer.Argument(metavar="[DESTINATION]", help="What you would type after `ssh`."),
     ] = None,
     mac: Annotated[str | None, typer.Option(help="Its network card's address, to wake it.")] = None,
     via: Annotated[
@@ -138,6 +131,22 @@ def _facts(name: str, entry: HostEntry) -> dict[str, Any]:
 
 
 @host.command()
+def check(box: BoxArgument, json: JsonOption = False, verbose: VerboseOption = False) -> None:
+    """What it takes to drive a box from here: each finding with what mends it.
+
+    Exits with 1 when something is wrong, and with 5 when nobody can log in.
+    """
+    if box == LOCAL:
+        raise UsageError("this machine needs no ssh.", hint="llmctl doctor")
+    from llmctl.cli.doctor import tell
+    from llmctl.engine.host_check import check as look
+
+    entry = HostsFile(LocalHost()).boxes.get(box)
+    ours = datetime.now(UTC).timestamp()
+    tell(look(open_box(box, verbose=verbose), name=box, entry=entry, ours=ours), as_json=json)
+
+
+@host.command()
 def remove(box: BoxArgument, json: JsonOption = False) -> None:
     """Take a box out of hosts.yaml. Nothing is changed on the box itself."""
     here = HostsFile(LocalHost())
@@ -145,6 +154,7 @@ def remove(box: BoxArgument, json: JsonOption = False) -> None:
         known = ", ".join(here.boxes) or "none"
         raise UsageError(f"there is no box {box} in {here.path}.", hint=f"There is {known}.")
     here.remove(box)
+    KnownBoxes(LocalHost()).forget(box)
     if json:
         answer_json({"removed": box})
     else:

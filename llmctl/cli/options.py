@@ -4,25 +4,38 @@ from typing import Annotated
 
 import typer
 
-from llmctl.engine.box import Box
-from llmctl.host.local import LocalHost
 
-
-def complete_profile(incomplete: str) -> list[str]:
+def complete_profile(ctx: typer.Context, incomplete: str) -> list[str]:
     """Names of profiles, for the shell's completion."""
-    return [name for name in Box(LocalHost()).store.names if name.startswith(incomplete)]
+    from llmctl.cli import completion  # no command needs it
+
+    return completion.profiles(ctx.params.get("host"), incomplete)
+
+
+def complete_box(incomplete: str) -> list[str]:
+    """Names of boxes, for the shell's completion."""
+    from llmctl.cli import completion
+
+    return completion.boxes(incomplete)
 
 
 HostOption = Annotated[
     str,
-    typer.Option("--host", envvar="LLMCTL_HOST", metavar="BOX", help="The box to talk to."),
+    typer.Option(
+        "--host", envvar="LLMCTL_HOST", metavar="BOX", autocompletion=complete_box,
+        help="The box to talk to.",
+    ),
+]  # fmt: skip
+BoxArgument = Annotated[
+    str, typer.Argument(metavar="BOX", autocompletion=complete_box, help="A box.")
 ]
 HostsOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--host", envvar="LLMCTL_HOST", metavar="BOX", help="The box to talk to; may be repeated."
+        "--host", envvar="LLMCTL_HOST", metavar="BOX", autocompletion=complete_box,
+        help="The box to talk to; may be repeated.",
     ),
-]
+]  # fmt: skip
 JsonOption = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
 VerboseOption = Annotated[
     bool, typer.Option("--verbose", "-v", help="Say more: what is run on the box.")

@@ -5,8 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from llmctl.cli.boxes import LOCAL, open_box
-from llmctl.cli.host import complete_box
-from llmctl.cli.options import JsonOption, VerboseOption, complete_profile
+from llmctl.cli.options import JsonOption, VerboseOption, complete_box, complete_profile
 from llmctl.cli.output import answer, answer_json, warn
 from llmctl.cli.progress import Progress
 from llmctl.cli.switch import show_switched, switched_facts

@@ -69,7 +69,8 @@ def complain_of_each(told: Sequence[Told[Any]]) -> None:
     """Tell on stderr which boxes did not answer, and why."""
     for one in told:
         if one.error is not None:
-            complain_of(one.error, where=f"{one.box}: ")
+            is_named = one.error.message.startswith(one.box)
+            complain_of(one.error, where="" if is_named else f"{one.box}: ")
 
 
 def leave(told: Sequence[Told[Any]]) -> None:

@@ -24,7 +24,7 @@ class HostEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ssh: Annotated[
         _Destination,
         Meta(
-            title="an SSH destination, [user@]host[:port], or an alias of ~/.ssh/config",
+            title="[user@]host, ssh://[user@]host:port, or an alias of ~/.ssh/config",
             description="What you would type after `ssh`. What is not said in it is looked up in "
             "`~/.ssh/config`.",
             examples=["llm@ancalagon"],
@@ -41,7 +41,7 @@ class HostEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     via: Annotated[
         _Destination | None,
         Meta(
-            title="another box of this file, or an SSH destination",
+            title="another box of this file, or what `ssh` takes",
             description="A machine on its LAN that sends the magic packet, where yours is "
             "elsewhere.",
             examples=["raspi"],

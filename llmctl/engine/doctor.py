@@ -3,13 +3,13 @@
 Facts come through the Host, so any box can be looked at; rules that weigh them are in core/.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
 from llmctl.core.finding import Finding, Grade, worst
 from llmctl.engine.box import Box
-from llmctl.engine.clock import Clock
+from llmctl.engine.clock import Clock, SystemClock
 from llmctl.engine.doctor_box import clock, disk, linger, manager, path
 from llmctl.engine.doctor_models import binaries, gpu, models
 from llmctl.engine.doctor_proxy import proxy, tailnet
@@ -79,18 +79,21 @@ class Diagnosis(msgspec.Struct, frozen=True):
         return all(one.grade is not Grade.WRONG for one in self.checked)
 
 
-def examine(box: Box, *, clock: Clock, ours: float | None) -> Diagnosis:
+def examine(
+    box: Box, *, ours: float | None, checks: Sequence[Check] = CHECKS, clock: Clock | None = None
+) -> Diagnosis:
     """Make every check. ours: the time at the machine one types at, None if that is the box.
 
     HostError: the box cannot be reached at all.
     """
     box.host.environ()
-    return Diagnosis(box.host.name, tuple(_examined(Patient(box, clock=clock, ours=ours))))
+    patient = Patient(box, clock=clock or SystemClock(), ours=ours)
+    return Diagnosis(box.host.name, tuple(_examined(patient, checks)))
 
 
-def _examined(patient: Patient) -> Iterator[Checked]:
+def _examined(patient: Patient, checks: Sequence[Check]) -> Iterator[Checked]:
     ill: set[str] = set()
-    for check in CHECKS:
+    for check in checks:
         behind = tuple(name for name in check.needs if name in ill)
         done = Checked(check, () if behind else _looked(check, patient), behind)
         if done.grade in (Grade.WRONG, Grade.UNKNOWN):

@@ -136,6 +136,7 @@ demo | test)
         if [ "$stage" = test ]; then
             provide "boxes" "${boxes[@]}"
             provide "the linters" shellcheck:shellcheck
+            provide "aliases in every shell" zsh:zsh fish:fish
         fi
     else
         say "MISSING: systemd. On $(uname) there are no user managers and no boxes; the rest runs"

@@ -131,3 +131,16 @@ def test_a_box_that_is_not_there_cannot_be_removed(llmctl: CommandLine) -> None:
 
 def test_no_boxes_say_how_to_add_one(llmctl: CommandLine) -> None:
     assert "hint: llmctl host add BOX" in llmctl("host", "list").stderr
+
+
+def test_a_box_that_cannot_be_reached_is_not_checked(llmctl: CommandLine) -> None:
+    llmctl("host", "add", "big", "ssh://127.0.0.1:1")  # nobody listens on tcpmux
+    said = llmctl("host", "check", "big")
+    assert said.status == HostError.exit_status
+    assert "refuses connections on 127.0.0.1:1" in said.stderr
+
+
+def test_this_machine_is_for_the_doctor(llmctl: CommandLine) -> None:
+    said = llmctl("host", "check", "local")
+    assert said.status == UsageError.exit_status
+    assert "hint: llmctl doctor" in said.stderr

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import typer
 
-from llmctl.cli.several import Told, ask_each, leave, names_of, notes_of
+from llmctl.cli.several import Told, ask_each, complain_of_each, leave, names_of, notes_of
 from llmctl.core.progress import Note, Waiting
 from llmctl.errors import HostError, ProfileError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from llmctl.engine.box import Box
 
-DEAD = "127.0.0.1:1"  # nobody listens on tcpmux
+DEAD = "ssh://127.0.0.1:1"  # nobody listens on tcpmux
 
 
 def test_this_machine_is_meant_where_none_is_named() -> None:
@@ -35,7 +35,7 @@ def test_a_dead_box_is_a_row_of_status_and_the_rest_answers(llmctl: CommandLine)
     assert header.split()[:4] == ["BOX", "MODEL", "GROUP", "STATE"]
     assert here.split()[:4] == ["local", "-", "gpu", "stopped"]
     assert there.split()[:5] == [DEAD, "-", "-", "no", "answer"]
-    assert f"error: {DEAD}: " in said.stderr
+    assert f"error: {DEAD} refuses connections" in said.stderr
     assert said.status == HostError.exit_status
 
 
@@ -52,7 +52,7 @@ def test_a_dead_box_is_a_row_of_list_and_the_rest_answers(llmctl: CommandLine) -
 def test_off_tells_what_it_did_on_each(llmctl: CommandLine) -> None:
     said = llmctl("off", "--host", "local", "--host", DEAD)
     assert said.stdout == "local: nothing was running\n"
-    assert f"error: {DEAD}: " in said.stderr
+    assert f"error: {DEAD} refuses connections" in said.stderr
     assert said.status == HostError.exit_status
 
 
@@ -77,6 +77,15 @@ def test_problems_bear_the_name_of_their_box(llmctl: CommandLine) -> None:
     llmctl.profile("bad", "ctx: many\n")
     for command in ("status", "list"):
         assert "warning: local: " in llmctl(command, "--host", "local", "--host", DEAD).stderr
+
+
+def test_an_error_bears_the_name_of_its_box_once(capsys: pytest.CaptureFixture[str]) -> None:
+    errors = (HostError("big is gone."), HostError("systemctl stop failed."))
+    complain_of_each([Told("big", answer=None, error=one) for one in errors])
+    assert capsys.readouterr().err.splitlines() == [
+        "error: big is gone.",
+        "error: big: systemctl stop failed.",
+    ]
 
 
 def test_the_highest_status_is_that_of_the_command() -> None:

@@ -54,9 +54,9 @@ def test_a_file_without_boxes_is_no_error(text: str) -> None:
 @pytest.mark.parametrize(
     ("entry", "told"),
     [
-        ("big: {}", "hosts.yaml: boxes.big.ssh: missing; expected an SSH destination"),
-        ("big: {ssh: -oProxyCommand=x}", "hosts.yaml: boxes.big.ssh: expected an SSH destination"),
-        ("big: {ssh: 'a b'}", "hosts.yaml: boxes.big.ssh: expected an SSH destination"),
+        ("big: {}", "hosts.yaml: boxes.big.ssh: missing; expected [user@]host"),
+        ("big: {ssh: -oProxyCommand=x}", "hosts.yaml: boxes.big.ssh: expected [user@]host, ssh://"),
+        ("big: {ssh: 'a b'}", "hosts.yaml: boxes.big.ssh: expected [user@]host, ssh://"),
         ("big: {ssh: b, mac: 12:34}", "hosts.yaml: boxes.big.mac: expected six pairs of hexa"),
         ("big: {ssh: b, ma: x}", "hosts.yaml: boxes.big.ma: unknown key; did you mean mac?"),
         ("big: {ssh: b, via: big}", "hosts.yaml: boxes.big.via: expected a machine that is awake"),
