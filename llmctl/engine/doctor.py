@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
-from llmctl.core.finding import Finding, Grade, worst
+from llmctl.core.finding import Finding, Grade, from_elsewhere, worst
 from llmctl.engine.box import Box
 from llmctl.engine.clock import Clock, SystemClock
 from llmctl.engine.doctor_box import clock, disk, linger, manager, path
@@ -89,6 +89,17 @@ def examine(
     box.host.environ()
     patient = Patient(box, clock=clock or SystemClock(), ours=ours)
     return Diagnosis(box.host.name, tuple(_examined(patient, checks)))
+
+
+def from_another_machine(found: Diagnosis) -> Diagnosis:
+    """The same with commands as they are typed at another machine than the box."""
+    told = (
+        msgspec.structs.replace(
+            one, findings=tuple(from_elsewhere(each, found.host) for each in one.findings)
+        )
+        for one in found.checked
+    )
+    return Diagnosis(found.host, tuple(told))
 
 
 def _examined(patient: Patient, checks: Sequence[Check]) -> Iterator[Checked]:

@@ -130,7 +130,8 @@ def test_a_box_elsewhere_is_examined(desk: Desk) -> None:
     found = {one["name"]: one for one in told["checks"]}
     wrong = {name for name, one in found.items() if one["state"] == "wrong"}
     assert wrong == {"linger", "models", "units", "ports"}  # this model is four bytes
-    assert found["linger"]["findings"][0]["do"] == "sudo loginctl enable-linger llm"
+    assert found["linger"]["findings"][0]["do"] == "on big: sudo loginctl enable-linger llm"
+    assert found["units"]["findings"][0]["do"] == "llmctl apply --host big"
     assert f"port {site.port} is taken by pid" in found["ports"]["findings"][0]["what"]
     assert found["clock"]["state"] in ("ok", "advice")  # it is this machine's
     assert found["sleep"]["state"] == "ok"
