@@ -25,10 +25,12 @@ class Life(enum.Enum):
     UNKNOWN = "unknown"  # it will not be asked: another key, or it does something else
 
 
-def life(host: Host, port: int, *, key: str | None, clock: Clock) -> Life:
-    """Ask for one token, or for one vector where the model makes those."""
+def life(
+    host: Host, port: int, *, key: str | None, clock: Clock, patience: float = PATIENCE_S
+) -> Life:
+    """Ask for one token, or for one vector where the model makes those. patience: seconds."""
     is_busy = counters(host, port, key=key).get(BUSY, 0.0) > 0
-    asker = Asker(host, port, clock, key=key, patience=PATIENCE_S)
+    asker = Asker(host, port, clock, key=key, patience=patience)
     try:
         status = asker.post("/completion", _TOKEN).status
         if status == 501:  # not_supported_error: it makes vectors
