@@ -113,6 +113,13 @@ def _connect(
         _start(transport, destination, wire)
         check_key(destination, transport.get_remote_server_key())
         log_in(transport, destination, ask=ask)
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        transport.close()
+        wire.close()
+        raise HostError(
+            f"the connection to {destination.name} was lost before it was made: {error}",
+            hint=f"Does `ssh {destination.name} true` work?",
+        ) from None
     except BaseException:
         transport.close()
         wire.close()
@@ -142,7 +149,7 @@ def _start(transport: Transport, destination: Destination, wire: Wire) -> None:
     began = time.monotonic()
     try:
         transport.start_client(timeout=destination.timeout)
-    except EOFError:
+    except (EOFError, OSError):
         raise _mute(destination, heard=wire.heard > began) from None
     except paramiko.SSHException as error:
         if "banner" in str(error) or "Timeout" in str(error) or "timeout" in str(error):
