@@ -14,7 +14,8 @@ JOURNAL_TIMEOUT_S = 5.0
 _SYSTEMCTL = ("systemctl", "--user")
 _PROPERTIES = (
     "Id,LoadState,ActiveState,SubState,Result,ExecMainCode,ExecMainStatus,MainPID,ExecMainPID,NRestarts,"
-    "InvocationID,Job,MemoryCurrent,FragmentPath,NeedDaemonReload,UnitFileState"
+    "InvocationID,Job,MemoryCurrent,FragmentPath,NeedDaemonReload,UnitFileState,"
+    "ExecMainStartTimestampMonotonic"
 )
 SHOW = (*_SYSTEMCTL, "show", f"--property={_PROPERTIES}")
 """`systemctl show`, before `--` and units."""
@@ -65,6 +66,7 @@ def _status(facts: Mapping[str, str]) -> UnitStatus:
         path=facts.get("FragmentPath", ""),
         needs_reload=facts.get("NeedDaemonReload") == "yes",
         enabled=facts.get("UnitFileState") in ("enabled", "enabled-runtime"),
+        started_us=_number(facts.get("ExecMainStartTimestampMonotonic")) or 0,
     )
 
 

@@ -1,6 +1,8 @@
 """From the name of a box to the box."""
 
+import contextlib
 import sys
+from threading import Lock
 
 from llmctl.engine.box import Box
 from llmctl.host.base import Host
@@ -8,6 +10,8 @@ from llmctl.host.local import LocalHost
 from llmctl.store import Store
 
 LOCAL = "local"
+_ASKING = Lock()
+"""Of several boxes at once, one asks after the other."""
 
 
 def open_box(host: str, *, verbose: bool = False) -> Box:
@@ -56,7 +60,6 @@ def ask(question: str) -> str | None:
         return None
     import getpass
 
-    try:
+    with _ASKING, contextlib.suppress(EOFError):
         return getpass.getpass(question, stream=sys.stderr)
-    except EOFError:
-        return None
+    return None

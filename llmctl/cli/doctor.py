@@ -9,7 +9,7 @@ from llmctl.cli.boxes import LOCAL, open_box
 from llmctl.cli.options import HostOption, JsonOption, VerboseOption
 from llmctl.cli.output import answer, answer_json, table
 from llmctl.core.finding import Finding, Grade
-from llmctl.engine.doctor import Checked, Diagnosis, examine
+from llmctl.engine.doctor import Checked, Diagnosis, examine, from_another_machine
 
 WRONG = 1
 
@@ -19,12 +19,14 @@ def doctor(
 ) -> None:
     """What is wrong with a box, why it matters, and what to type.
 
+    A model whose GPU context died while the box slept is restarted; nothing else is changed.
+
     Exits with 1 when something is wrong.
     """
     box = open_box(host, verbose=verbose)
     ours = None if host == LOCAL else datetime.now(UTC).timestamp()
     found = examine(box, ours=ours)
-    tell(found, as_json=json)
+    tell(found if host == LOCAL else from_another_machine(found), as_json=json)
 
 
 def tell(found: Diagnosis, *, as_json: bool) -> None:

@@ -59,5 +59,5 @@ def _print(box: Box, profile: str, *, lines: int, follow: bool) -> None:
         if box.store.log_file(profile) is None:
             say(
                 "hint: if it should have, the journal may not be kept: `sudo mkdir -p "
-                "/var/log/journal`, or `logs: file` in config.yaml."
+                "/var/log/journal && sudo journalctl --flush`, or `logs: file` in config.yaml."
             )

@@ -10,12 +10,16 @@ from llmctl.cli.output import answer, answer_json, warn
 from llmctl.cli.progress import Progress
 from llmctl.cli.switch import show_switched, switched_facts
 from llmctl.core.hosts import HostEntry
+from llmctl.core.progress import Note, Report
+from llmctl.engine.alive import Life
+from llmctl.engine.box import Box
 from llmctl.engine.clock import SystemClock
+from llmctl.engine.resume import look_after
 from llmctl.engine.sleep import Asleep, put_to_sleep
 from llmctl.engine.switch import Options, Switch
 from llmctl.engine.wake import TIMEOUT_S, sender
 from llmctl.engine.wake import wake as wake_up
-from llmctl.errors import UsageError
+from llmctl.errors import LlmctlError, UsageError
 from llmctl.host.local import LocalHost
 from llmctl.store.hosts import HostsFile
 
@@ -58,15 +62,18 @@ def wake(
         )
         if not json:
             answer(f"{box} is awake ({took:.1f} s)", flush=True)
+        there = open_box(box, verbose=verbose)
+        restarted = _look_after(there, progress.report)
         done = None
         if then is not None:
-            there = open_box(box, verbose=verbose)
             done = Switch(
                 there, then, options=Options(), clock=clock, report=progress.report
             ).run()  # fmt: skip
     if json:
         switched = done and switched_facts(done)
-        answer_json({"box": box, "awake_s": round(took, 3), "switch": switched})
+        answer_json({
+            "box": box, "awake_s": round(took, 3), "restarted": restarted, "switch": switched,
+        })  # fmt: skip
     elif done is not None:
         show_switched(done, as_json=False)
 
@@ -86,6 +93,17 @@ def _entry(box: str) -> HostEntry:
 def _log_in(box: str) -> None:
     """One try, over a connection of its own: one that broke off is not used again."""
     open_box(box).host.environ()
+
+
+def _look_after(there: Box, report: Report) -> list[str]:
+    """Models that were left running, and did not survive the sleep. The box is awake in any case,
+    so what cannot be found out is only told."""
+    try:
+        found = look_after(there, clock=SystemClock(), report=report)
+    except LlmctlError as error:
+        report(Note(f"whether its models still work was not found out: {error.message}"))
+        return []
+    return [one.name for one in found if one.life is Life.DEAD]
 
 
 def sleep(

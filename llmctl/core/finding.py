@@ -1,6 +1,7 @@
 """A finding: something of a box that is wrong, why it matters, and what to type."""
 
 import enum
+import re
 from collections.abc import Iterable
 
 import msgspec
@@ -37,3 +38,15 @@ def worst(findings: Iterable[Finding]) -> Grade:
 def advice(what: str, *, why: str, do: str) -> Finding:
     """A finding that is no fault."""
     return Finding(what, why, do, Grade.ADVICE)
+
+
+_OURS = re.compile(
+    r"\bllmctl (proxy \w+|apply|devices|doctor|list|logs|off|plan|scan|show|status|switch)\b"
+)
+
+
+def from_elsewhere(finding: Finding, host: str) -> Finding:
+    """The same for somebody who looks at a box from another machine: llmctl's own commands are
+    typed here, all else there."""
+    do = _OURS.sub(rf"llmctl \1 --host {host}", finding.do)
+    return msgspec.structs.replace(finding, do=do if do != finding.do else f"on {host}: {do}")

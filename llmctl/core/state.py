@@ -19,7 +19,8 @@ class UnitStatus(msgspec.Struct, frozen=True):
 
     pid: of the main process, 0 for none; last_pid: also of one that has ended.
     job: the id of a queued or running job, 0 for none. invocation: a new id for each start.
-    memory_bytes: of the unit's cgroup, None without accounting.
+    memory_bytes: of the unit's cgroup, None without accounting. started_us: when its process was
+    started, by the clock that stands still while the machine sleeps; 0 for never.
     """
 
     unit: str
@@ -38,6 +39,7 @@ class UnitStatus(msgspec.Struct, frozen=True):
     path: str = ""
     needs_reload: bool = False
     enabled: bool = False
+    started_us: int = 0
 
     @property
     def is_running(self) -> bool:

@@ -38,11 +38,15 @@ class GivenUpError(Exception):
 class Asker:
     """One server. It may be asked from several threads; `give_up` ends all requests.
 
-    key: its API key, where it wants one.
+    key: its API key, where it wants one. patience: seconds without a byte until it hangs.
     """
 
-    def __init__(self, host: Host, port: int, clock: Clock, *, key: str | None = None) -> None:
+    def __init__(
+        self, host: Host, port: int, clock: Clock, *,
+        key: str | None = None, patience: float = SILENCE_S,
+    ) -> None:  # fmt: skip
         self._host, self._port, self._clock, self._key = host, port, clock, key
+        self._patience = patience
         self._given_up = threading.Event()
 
     def give_up(self) -> None:
@@ -81,7 +85,7 @@ class Asker:
                     piece = connection.recv(65536)
                 except TimeoutError:
                     silent += _LOOK_S
-                    if silent > SILENCE_S:
+                    if silent > self._patience:
                         raise
                     continue
                 if not piece:

@@ -26,3 +26,12 @@ class SystemClock:
     def sleep(self, seconds: float) -> None:
         """See Clock."""
         time.sleep(seconds)
+
+
+def slept_s() -> float | None:
+    """How long this machine has slept since it was booted; None where nobody counts (a Mac).
+
+    CLOCK_MONOTONIC stands still meanwhile, and CLOCK_BOOTTIME does not: clock_gettime(2).
+    """
+    boot = getattr(time, "CLOCK_BOOTTIME", None)
+    return None if boot is None else max(0.0, time.clock_gettime(boot) - time.monotonic())

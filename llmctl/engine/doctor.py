@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
-from llmctl.core.finding import Finding, Grade, worst
+from llmctl.core.finding import Finding, Grade, from_elsewhere, worst
 from llmctl.engine.box import Box
+from llmctl.engine.clock import Clock, SystemClock
 from llmctl.engine.doctor_box import clock, disk, linger, manager, path
 from llmctl.engine.doctor_models import binaries, gpu, models
 from llmctl.engine.doctor_proxy import proxy, tailnet
+from llmctl.engine.doctor_sleep import sleep
 from llmctl.engine.doctor_units import config, ports, profiles, running, units
 from llmctl.engine.patient import Patient
 from llmctl.errors import HostError, LlmctlError
@@ -42,6 +44,7 @@ CHECKS = (
     Check("units", "installed units are as the profiles say", units, (MANAGER, CONFIG)),
     Check("running", "at most one model of a group runs, and none has failed", running,
           (MANAGER, CONFIG)),
+    Check("sleep", "models that ran while the box slept still work", sleep, (MANAGER, CONFIG)),
     Check("ports", "nobody else holds the models' ports", ports, (MANAGER, CONFIG)),
     Check("proxy", "the proxy answers, if it is installed", proxy, (MANAGER, CONFIG)),
     Check("tailnet", "the box has the address that the proxy listens on", tailnet, (CONFIG,)),
@@ -76,13 +79,27 @@ class Diagnosis(msgspec.Struct, frozen=True):
         return all(one.grade is not Grade.WRONG for one in self.checked)
 
 
-def examine(box: Box, *, ours: float | None, checks: Sequence[Check] = CHECKS) -> Diagnosis:
+def examine(
+    box: Box, *, ours: float | None, checks: Sequence[Check] = CHECKS, clock: Clock | None = None
+) -> Diagnosis:
     """Make every check. ours: the time at the machine one types at, None if that is the box.
 
     HostError: the box cannot be reached at all.
     """
     box.host.environ()
-    return Diagnosis(box.host.name, tuple(_examined(Patient(box, ours=ours), checks)))
+    patient = Patient(box, clock=clock or SystemClock(), ours=ours)
+    return Diagnosis(box.host.name, tuple(_examined(patient, checks)))
+
+
+def from_another_machine(found: Diagnosis) -> Diagnosis:
+    """The same with commands as they are typed at another machine than the box."""
+    told = (
+        msgspec.structs.replace(
+            one, findings=tuple(from_elsewhere(each, found.host) for each in one.findings)
+        )
+        for one in found.checked
+    )
+    return Diagnosis(found.host, tuple(told))
 
 
 def _examined(patient: Patient, checks: Sequence[Check]) -> Iterator[Checked]:

@@ -17,8 +17,8 @@ LINES = 200
 _TAIL_BYTES = 64 * 1024
 _JOURNAL_LAG_S = 1.0
 _NO_LINES = (
-    "If your journal is not kept, or not yours to read: sudo mkdir -p /var/log/journal, or "
-    "logs: file in config.yaml."
+    "If your journal is not kept, or not yours to read: sudo mkdir -p /var/log/journal && "
+    "sudo journalctl --flush, or logs: file in config.yaml."
 )
 
 

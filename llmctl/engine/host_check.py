@@ -8,7 +8,7 @@ from functools import partial
 
 import msgspec
 
-from llmctl.core.finding import Finding, advice
+from llmctl.core.finding import Finding, advice, from_elsewhere
 from llmctl.core.hosts import HostEntry
 from llmctl.engine.aliases import LLMCTL
 from llmctl.engine.box import Box
@@ -22,6 +22,11 @@ _SUDO = re.compile(r"(?:[^:]*: )?(sudo .*)")
 """A remedy that is one command for root, or a hint that ends with one."""
 _DISCARD = 9
 """A port on which hardly anybody listens; a refusal is as good an answer."""
+_FORWARD = (
+    "sudo sh -c 'echo AllowTcpForwarding local >/etc/ssh/sshd_config.d/00-llmctl.conf && "
+    "{ systemctl reload ssh || systemctl reload sshd; }'"
+)
+"""The first value that sshd reads counts (sshd_config(5)), and Debian calls it ssh."""
 _KEPT = "/var/log/journal"
 _DEAF = ("insufficient permissions", "No journal files were found")
 """journalctl's words (systemd, src/shared/logs-show.c, journal_access_check_and_warn)."""
@@ -36,7 +41,7 @@ def check(box: Box, *, name: str, entry: HostEntry | None, ours: float) -> Diagn
     """
     found = examine(box, ours=ours, checks=_checks(name, entry))
     target = entry.ssh if entry else name
-    return Diagnosis(found.host, tuple(_typed_here(one, target) for one in found.checked))
+    return Diagnosis(found.host, tuple(_typed_here(one, name, target) for one in found.checked))
 
 
 def _checks(name: str, entry: HostEntry | None) -> Sequence[Check]:
@@ -92,7 +97,7 @@ def ports(patient: Patient) -> Iterator[Finding]:
         patient.box.host.dial(_DISCARD, timeout=_TIMEOUT_S).close()
     except HostError as error:
         why = "Whether a model is ready is asked on its port, which listens on the box alone."
-        yield Finding(error.message, why, error.hint or "sudo sshd -T | grep -i forwarding")
+        yield Finding(error.message, why, _FORWARD)
     except OSError:
         pass  # nobody listens there, as it should be
 
@@ -118,7 +123,7 @@ def llmctl(patient: Patient) -> Iterator[Finding]:
         yield advice(
             "llmctl is not installed there",
             why="Only the proxy needs that; all else works from here.",
-            do="install it there, then there: llmctl proxy install",
+            do="install it, then: llmctl proxy install",
         )
 
 
@@ -152,14 +157,14 @@ def _named(cards: Sequence[Card]) -> str:
     return ", ".join(f"{one.name} ({one.mac})" for one in cards)
 
 
-def _typed_here(checked: Checked, target: str) -> Checked:
-    """What is one command for the box's root, as it is typed on this machine."""
-    mended = tuple(_by_ssh(one, target) for one in checked.findings)
+def _typed_here(checked: Checked, name: str, target: str) -> Checked:
+    """What is to be done, as it is typed on this machine."""
+    mended = tuple(_from_here(one, name, target) for one in checked.findings)
     return msgspec.structs.replace(checked, findings=mended)
 
 
-def _by_ssh(finding: Finding, target: str) -> Finding:
-    command = _SUDO.fullmatch(finding.do)
-    if command is None:
-        return finding
-    return msgspec.structs.replace(finding, do=shlex.join(("ssh", "-t", target, command[1])))
+def _from_here(finding: Finding, name: str, target: str) -> Finding:
+    if command := _SUDO.fullmatch(finding.do):
+        return msgspec.structs.replace(finding, do=shlex.join(("ssh", "-t", target, command[1])))
+    # Of `llmctl host add` BOX is part already.
+    return finding if f" {name} " in finding.do else from_elsewhere(finding, name)

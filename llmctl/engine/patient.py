@@ -6,15 +6,19 @@ from functools import cached_property
 from llmctl.core.config import Config
 from llmctl.core.profile import Profile
 from llmctl.engine.box import Box
+from llmctl.engine.clock import Clock
 from llmctl.engine.status import Overview, overview
 from llmctl.errors import HostError, ProfileError
 
 
 class Patient:
-    """ours: seconds since 1970 at the machine one types at; None: that is the box itself."""
+    """ours: seconds since 1970 at the machine one types at; None: that is the box itself. slept:
+    how long the box has slept in all; None: to be found out."""
 
-    def __init__(self, box: Box, *, ours: float | None = None) -> None:
-        self.box, self.ours = box, ours
+    def __init__(
+        self, box: Box, *, clock: Clock, ours: float | None = None, slept: float | None = None
+    ) -> None:
+        self.box, self.clock, self.ours, self.slept = box, clock, ours, slept
 
     @property
     def user(self) -> str:

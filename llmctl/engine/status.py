@@ -13,6 +13,7 @@ from llmctl.core.words import RESIDENT, instance_of, replica_template, unit_name
 from llmctl.engine.box import Box
 from llmctl.engine.process import memory, uptime
 from llmctl.engine.replica_units import port_of_replica
+from llmctl.engine.slept import sleep_notes, slept_here
 from llmctl.errors import LlmctlError
 from llmctl.health import DRAFTED, counters, probe, tokens_per_second
 
@@ -155,6 +156,7 @@ def _notes(
         yield f"failed: {status.result}" + (
             f", restarts: {status.restarts}" * bool(status.restarts)
         )
+    yield from sleep_notes(box, status, slept=slept_here(box))
     if profile is None:
         yield "its profile is gone or broken"
         return

@@ -23,6 +23,7 @@ from llmctl.proxy.keeper import LocalKeeper
 from llmctl.proxy.request_log import RequestLog
 from llmctl.proxy.server import Proxy
 from llmctl.proxy.tasks import log, spawn
+from llmctl.proxy.waking import Waking
 
 _BACKLOG = 4096
 
@@ -56,6 +57,7 @@ async def serve(sockets: Sockets, clients: Sockets, handover: Handover) -> None:
     handover.ready()
     spawn(proxy.board.watch(), name="watch")
     spawn(proxy.tick(), name="tick")
+    spawn(Waking(keeper.slept, keeper.look_after).watch(), name="waking")
     spawn(Bus(private_socket(), proxy.board.wake).listen(), name="bus")
     llmctl.proxy.lean.imported()
     await stopped.wait()

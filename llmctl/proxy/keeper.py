@@ -16,12 +16,14 @@ from llmctl.core.profile_parts import seconds
 from llmctl.core.progress import Event, Report, Waiting
 from llmctl.core.proxy_settings import ProxySettings
 from llmctl.core.state import State
+from llmctl.engine.alive import Life
 from llmctl.engine.box import Box
-from llmctl.engine.clock import SystemClock
+from llmctl.engine.clock import SystemClock, slept_s
 from llmctl.engine.gpu_reports import dumps, kernel_reports
 from llmctl.engine.pool import ledger, unload
 from llmctl.engine.proxy_units import addresses
 from llmctl.engine.replicas import restart, start_replica, stop, stop_replica
+from llmctl.engine.resume import look_after
 from llmctl.engine.status import Instance, overview
 from llmctl.engine.switch import Options, Switch
 from llmctl.errors import ProfileError
@@ -154,6 +156,15 @@ class LocalKeeper:
             (*wrong, *found.problems, *badly, *closed), keys,
             tuple(_replicas(served, found.instances)), dict(self._made), dumps(box.host),
         )  # fmt: skip
+
+    def slept(self) -> float | None:
+        """How long the machine has slept in all; None where nobody counts."""
+        return slept_s()
+
+    def look_after(self) -> tuple[str, ...]:
+        """After the machine has slept (waking.py): models that did not survive it, restarted."""
+        found = look_after(Box(LocalHost()), clock=SystemClock(), report=lambda _: None)
+        return tuple(one.name for one in found if one.life is Life.DEAD)
 
     def keys(self) -> Keyring | None:
         """See key_watch.Read; where the file is, the last look has told."""

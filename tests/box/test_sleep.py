@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from kit.boxes import LAB
+from kit.waiting import eventually
 from support.ssh_home import Operator
 from usermgr.site import BoxSite
 
@@ -108,3 +109,39 @@ def test_a_box_sleeps_and_wakes_with_the_model_that_is_wanted(desk: Desk) -> Non
     assert (said["box"], said["switch"]["profile"]) == ("big", "small")
     assert said["switch"]["state"] == "ready"
     assert desk.site.group() == ("small", "ready")
+
+
+def test_a_box_elsewhere_is_examined(desk: Desk) -> None:
+    """Nothing of llmctl is used on it; each thing that was spoiled is found, and no other."""
+    site = desk.site
+    site.profiles({"coder": ""})
+    site.llmctl("apply")
+    site.profiles({"coder": ""}, threads=3)
+    desk.sleeper.root("loginctl", "disable-linger", "llm")
+    taken = site.spawn("timeout", "60", "python3", "-c", LISTENER, str(site.port))
+    try:
+        eventually(lambda: site.exists(f"{site.home}/listening"), why="somebody has the port")
+        told = json.loads(desk.llmctl("doctor", "--host", "big", "--json", status=1).stdout)
+    finally:
+        desk.sleeper.root("loginctl", "enable-linger", "llm")
+        site.remove(f"{site.home}/listening")  # it ends then
+        taken.result(timeout=70)
+    assert told["host"] == "big"
+    found = {one["name"]: one for one in told["checks"]}
+    wrong = {name for name, one in found.items() if one["state"] == "wrong"}
+    assert wrong == {"linger", "models", "units", "ports"}  # this model is four bytes
+    assert found["linger"]["findings"][0]["do"] == "on big: sudo loginctl enable-linger llm"
+    assert found["units"]["findings"][0]["do"] == "llmctl apply --host big"
+    assert f"port {site.port} is taken by pid" in found["ports"]["findings"][0]["what"]
+    assert found["clock"]["state"] in ("ok", "advice")  # it is this machine's
+    assert found["sleep"]["state"] == "ok"
+
+
+LISTENER = """\
+import pathlib, socket, sys, time
+with socket.create_server(("127.0.0.1", int(sys.argv[1]))):
+    mark = pathlib.Path.home() / "listening"
+    mark.touch()
+    while mark.exists():
+        time.sleep(0.05)
+"""

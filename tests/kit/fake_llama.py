@@ -19,6 +19,8 @@ it does. What goes wrong is chosen by FAKE_LLAMA, a comma list (or @FILE, which 
     key           wants a key although none was given (given ones it wants anyway)
     pace=0.1      takes 0.1 seconds for each word of an answer
     stalls=2      writes two words of an answer, and then no more, though it says that it is well
+    nogpu         is well until it is asked for a token, and then dies as a server does whose GPU
+                  context is gone: that is what a suspend leaves of some
     says=FILE     logs the lines of FILE when it has loaded: what it claims to have allocated
 
 FAKE_HELP is the generation it plays: "0.7.0" (default) or "old". FAKE_LOG names a file that gets
@@ -109,6 +111,7 @@ class Behaviour:
     hang: bool = False
     key: bool = False
     holds: bool = False
+    nogpu: bool = False
     alias: str = ""
     says: str = ""
     pace_s: float = 0.0
@@ -133,7 +136,7 @@ def apply_word(chosen: Behaviour, word: str) -> None:
             chosen.load_s = float(value)
         case "never":
             chosen.load_s = FOR_EVER
-        case "progress" | "hang" | "key" | "holds":
+        case "progress" | "hang" | "key" | "holds" | "nogpu":
             setattr(chosen, name, True)
         case "alias" | "says":
             setattr(chosen, name, value)
@@ -377,8 +380,13 @@ class Handler(BaseHTTPRequestHandler):
                 self.send(200, METRICS, "text/plain; version=0.0.4")
             case "/metrics":
                 self.fail(501, NO_METRICS, "not_supported_error")
+            case "/chat/completions" | "/completion" if fake.behaviour.nogpu:
+                sys.stderr.write("E ggml_cuda_error: CUDA error: unspecified launch failure\n")
+                os.abort()
             case "/chat/completions" if self.command == "POST":
                 self.chat(body)
+            case "/completion" if self.command == "POST":
+                self.send(200, {"content": "x", "tokens_predicted": 1})
             case _:
                 self.fail(404, "File Not Found", "not_found_error")
 

@@ -54,7 +54,7 @@ class Patient(World):
 
     def examined(self, *, ours: float | None = None) -> Diagnosis:
         """As `llmctl doctor`."""
-        return examine(self.box, ours=ours)
+        return examine(self.box, clock=self.clock, ours=ours)
 
     def check(self, name: str, *, ours: float | None = None) -> Checked:
         """One of its checks."""

@@ -348,7 +348,7 @@ def format_show(one: UnitStatus) -> str:
         "Id": one.unit, "LoadState": one.load, "ActiveState": one.active, "SubState": one.sub,
         "FragmentPath": one.path, "UnitFileState": "enabled" if one.enabled else "disabled",
         "Job": one.job or "", "NeedDaemonReload": "yes" if one.needs_reload else "no",
-        "InvocationID": one.invocation,
+        "InvocationID": one.invocation, "ExecMainStartTimestampMonotonic": one.started_us,
     }  # fmt: skip
     return "".join(f"{key}={value}\n" for key, value in facts.items())
 

@@ -272,7 +272,7 @@ def test_a_silent_user_manager_hides_only_what_depends_on_it() -> None:
     found = {one.check.name: one for one in patient.examined().checked}
     assert found["manager"].findings[0].do.endswith("sudo loginctl enable-linger ana")
     hidden = {name for name, one in found.items() if one.behind}
-    assert hidden == {"path", "units", "running", "ports", "proxy"}
+    assert hidden == {"path", "units", "running", "sleep", "ports", "proxy"}
     assert found["models"].grade is Grade.OK
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import pytest
@@ -127,7 +128,9 @@ class Walled(FakeHost):
 def test_an_sshd_that_forwards_nothing() -> None:
     patient = sound()
     patient.host.__class__ = Walled
-    assert only(patient, "ports").do == "AllowTcpForwarding"
+    ssh, t, target, command = shlex.split(only(patient, "ports").do)
+    assert (ssh, t, target) == ("ssh", "-t", "llm@big")
+    assert shlex.split(command)[:3] == ["sudo", "sh", "-c"]
 
 
 def test_a_program_on_the_port_that_is_tried_is_no_matter() -> None:
@@ -171,6 +174,13 @@ def test_a_card_that_could_wake_the_box_is_told(entry: HostEntry | None) -> None
     finding = only(sound(), "wake", entry)
     assert finding.what == f"enp5s0 ({MAC}) could wake it, and hosts.yaml does not say so"
     assert finding.do == f"llmctl host add big --mac {MAC}"
+
+
+def test_what_llmctl_does_is_told_with_its_box() -> None:
+    patient = sound()
+    patient.host.remove("/usr/bin/llmctl")
+    do = only(patient, "llmctl", HostEntry(ssh="big", mac=MAC)).do
+    assert do == "install it, then: llmctl proxy install --host big"
 
 
 def test_an_address_of_another_card_is_told() -> None:
