@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from kit.boxes import SYSTEMS
 from kit.waiting import eventually
-from support.provisioning import soak
-
 from provision.conftest import prepare
+from support.provisioning import soak
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from kit.boxes import Box
     from kit.commands import Done
-    from support.provisioning import Provisioner
-
     from provision.conftest import Ground
+    from support.provisioning import Provisioner
 
 CHAT = """\
 import json, sys, urllib.request
@@ -59,7 +57,7 @@ def starts_at_boot(box: Box) -> None:
     """Nobody logs in as the user, and still both answer."""
 
     def is_up() -> bool:
-        return chat(box, "tiny")[0] == "tiny"
+        return bool(chat(box, "tiny")[0] == "tiny")
 
     assert eventually(is_up, why="the proxy answers after the boot")
     line = "systemctl --user show --value --property=ActiveState llm-tiny.service"
@@ -84,9 +82,10 @@ def test_it_serves_after_a_reboot_and_a_power_cut(ground: Ground) -> None:
 
 
 DAMAGE = """\
+set -e
 rm ~serve/.config/systemd/user/llm-other.service
 echo 'binaries: [' > ~serve/.config/llmctl/config.yaml
-rm /opt/llama.cpp/upstream/current/bin/llama-server
+rm /opt/llama.cpp/upstream/current/llama-b11669/bin/llama-server
 loginctl disable-linger serve
 """
 REPAIRS = {

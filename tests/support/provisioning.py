@@ -82,9 +82,11 @@ class Played:
 
     @property
     def failure(self) -> str:
-        """What the failed task said, on one line."""
-        found = re.search(r"^(?:fatal|failed): .*?(?=^\S*(?:TASK|PLAY) |\Z)", self.text, re.M | re.S)
-        return " ".join((found[0] if found else "").split())
+        """What failed tasks said, on one line."""
+        _, first, rest = self.text.partition(
+            "\nfatal: " if "\nfatal: " in self.text else "\nfailed: "
+        )
+        return " ".join((first + rest.partition("\nPLAY RECAP")[0]).split())
 
 
 class Provisioner:
@@ -116,6 +118,7 @@ class Provisioner:
             env={
                 "ANSIBLE_CONFIG": str(SITE.parent / "ansible.cfg"),
                 "ANSIBLE_HOME": str(self._home),
+                "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self._home),  # other labs have the same names
                 "ANSIBLE_NOCOLOR": "1",
                 "LC_ALL": "C.UTF-8",
                 **(env or {}),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -102,7 +101,7 @@ def wanted(module: Any, hub: Hub, tmp_path: Path) -> Callable[..., Any]:
 
 
 def names(one: Any) -> set[str]:
-    return set(os.listdir(one.dest.parent))
+    return {path.name for path in one.dest.parent.iterdir()}
 
 
 def test_a_file_comes_whole(module: Any, wanted: Callable[..., Any]) -> None:
@@ -218,7 +217,7 @@ def test_a_disk_that_fills_up_meanwhile_costs_nothing_that_came(
 
     with monkeypatch.context() as patched:
         patched.setattr(module, "_copy", full)
-        with pytest.raises(module.FetchError, match="is full.*run this again"):
+        with pytest.raises(module.FetchError, match=r"is full.*run this again"):
             module.fetch(one)
     assert one.part.exists()
 
