@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from provision.conftest import Ground
     from support.provisioning import Provisioner
 
+pytestmark = pytest.mark.timeout(900)  # a run takes minutes on a busy machine
+
 CHAT = """\
 import json, sys, urllib.request
 asked = {"model": sys.argv[1], "messages": [{"role": "user", "content": "hi"}], "max_tokens": 8}

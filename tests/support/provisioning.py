@@ -123,7 +123,7 @@ class Provisioner:
                 "LC_ALL": "C.UTF-8",
                 **(env or {}),
             },
-            timeout=240,
+            timeout=600,
             check=False,
         )
         played = Played(done.returncode, done.stdout + done.stderr)

@@ -18,6 +18,13 @@ BODY = bytes(range(256)) * 4096  # 1 MiB
 DIGEST = hashlib.sha256(BODY).hexdigest()
 
 
+class Quiet(ThreadingHTTPServer):
+    """A server that says nothing about clients who hang up."""
+
+    def handle_error(self, *_: Any) -> None:
+        pass
+
+
 class Hub:
     """A server of one file, which may break off, change, or not know of ranges."""
 
@@ -38,7 +45,7 @@ class Hub:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = Quiet(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 

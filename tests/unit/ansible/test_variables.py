@@ -18,8 +18,8 @@ INTERNAL = {
         "llama_cpp_work",
     },
     "models": {
-        "models_copied", "models_path", "models_repo", "models_revision", "models_ssh",
-        "models_ssh_args", "models_ssh_key", "models_ssh_port", "models_target",
+        "models_here", "models_host", "models_landed", "models_path", "models_place",
+        "models_repo", "models_revision", "models_ssh", "models_target", "models_there",
     },
     "llmctl": {
         "llmctl_applied", "llmctl_binaries", "llmctl_built", "llmctl_copied", "llmctl_fetch",
