@@ -70,8 +70,8 @@ with open("/var/lib/dpkg/lock-frontend", "w") as file:
 
 
 def test_a_lock_of_dpkg_is_waited_for_and_named(bare: Bare) -> None:
-    bare.box.put(LOCK, "/root/lock.py", user="root")
-    bare.root("systemd-run --quiet --unit=upgrades python3 /root/lock.py")
+    bare.box.put(LOCK, "/srv/lock.py", user="root")
+    bare.root("systemd-run --quiet --unit=upgrades python3 /srv/lock.py")
     eventually(lambda: bare.root("ls /run").find("locked") >= 0, why="dpkg is locked")
     played = bare.play(
         "--tags", "base", check=False, ansible_become_password=PASSWORD,
@@ -155,8 +155,8 @@ CARD = {"vendor": "0x10de", "class": "0x030000", "device": "0x2684"}
 SETTING = """\
 set -e
 chown -R llm: /home/llm/.local
-mkdir -p /etc/polkit-1/rules.d /root/sys/bus/pci/devices/0000:01:00.0 /root/sys/drivers/nvidia
-ln -s /root/sys/drivers/nvidia /root/sys/bus/pci/devices/0000:01:00.0/driver
+mkdir -p /etc/polkit-1/rules.d /srv/sys/bus/pci/devices/0000:01:00.0 /srv/sys/drivers/nvidia
+ln -s /srv/sys/drivers/nvidia /srv/sys/bus/pci/devices/0000:01:00.0/driver
 systemctl daemon-reload
 """
 
@@ -168,7 +168,7 @@ def furnish(bare: Bare) -> None:
     for unit in ("tailscaled", "nvidia-suspend", "nvidia-resume"):
         bare.box.put(UNIT, f"/etc/systemd/system/{unit}.service", user="root")
     for name, word in CARD.items():
-        bare.box.put(word, f"/root/sys/bus/pci/devices/0000:01:00.0/{name}", user="root")
+        bare.box.put(word, f"/srv/sys/bus/pci/devices/0000:01:00.0/{name}", user="root")
     for name, word in {"name": "amdgpu", "temp1_input": "99000"}.items():
         bare.box.put(word, f"/srv/hwmon/hwmon0/{name}", user="root")
     bare.root(SETTING)
@@ -194,7 +194,7 @@ def build_of(archive: Path) -> dict[str, Any]:
     return {
         "llama_cpp_builds": [build],
         "llama_cpp_build_packages": [],
-        "gpu_sysfs": "/root/sys",
+        "gpu_sysfs": "/srv/sys",
         "gpu_compiler_path": ["/opt/cuda"],
         "ansible_become_password": PASSWORD,
     }
