@@ -26,11 +26,12 @@ def passes(*argv: str) -> None:
 
 
 def test_ruff_finds_nothing() -> None:
-    passes(sys.executable, "-m", "ruff", "check", "--no-cache", "llmctl", "tests")
+    passes(sys.executable, "-m", "ruff", "check", "--no-cache", "ansible", "llmctl", "tests")
 
 
 def test_ruff_would_format_nothing() -> None:
-    passes(sys.executable, "-m", "ruff", "format", "--no-cache", "--check", "llmctl", "tests")
+    places = ("ansible", "llmctl", "tests")
+    passes(sys.executable, "-m", "ruff", "format", "--no-cache", "--check", *places)
 
 
 def test_the_types_are_right() -> None:
@@ -42,6 +43,19 @@ def test_imports_point_one_way() -> None:
     program = str(beside) if beside.exists() else shutil.which("lint-imports")
     assert program, "lint-imports is missing: pip install -e .[dev]"
     passes(program, "--no-cache")
+
+
+def test_the_playbook_is_as_it_should_be() -> None:
+    """ansible-lint at its strictest. Offline: it would fetch collections, and none is needed."""
+    program = Path(sys.executable).parent / "ansible-lint"
+    path = f"{program.parent}:{os.environ['PATH']}"  # it starts ansible-playbook
+    done = subprocess.run(
+        [program, "--offline", "--nocolor", "--config-file", ".ansible-lint.yml"],
+        cwd=ROOT / "ansible", env=os.environ | {"PATH": path, "LC_ALL": "C.UTF-8"},
+        capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Profile 'production' was required, and it passed" in done.stderr
 
 
 def shell_scripts() -> Iterator[Path]:

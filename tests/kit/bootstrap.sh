@@ -109,7 +109,7 @@ build_images() {
     # Together: they wait for the mirror more than for the machine.
     local -A builds=()
     for os in bookworm trixie forky; do
-        { "$kit/lab.sh" build $os && "$kit/lab.sh" site $os; } &
+        { "$kit/lab.sh" build $os && "$kit/lab.sh" site $os && "$kit/supplies.sh" $os >/dev/null; } &
         builds[$os]=$!
     done
     for os in "${!builds[@]}"; do
@@ -124,7 +124,7 @@ user_manager=(systemd:/lib/systemd/systemd util-linux:setpriv util-linux:flock)
 llama=(debian-archive-keyring:/usr/share/keyrings/debian-archive-keyring.gpg)
 boxes=(
     systemd-container:systemd-nspawn mmdebstrap:mmdebstrap zstd:zstd iproute2:ip
-    openssh-client:ssh openssh-client:ssh-keygen
+    openssh-client:ssh openssh-client:ssh-keygen rsync:rsync
 )
 
 case $stage in

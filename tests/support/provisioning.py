@@ -82,11 +82,11 @@ class Played:
 
     @property
     def failure(self) -> str:
-        """What the failed task said, on one line."""
-        found = re.search(
-            r"^(?:fatal|failed): .*?(?=^\S*(?:TASK|PLAY) |\Z)", self.text, re.M | re.S
+        """What failed tasks said, on one line."""
+        _, first, rest = self.text.partition(
+            "\nfatal: " if "\nfatal: " in self.text else "\nfailed: "
         )
-        return " ".join((found[0] if found else "").split())
+        return " ".join((first + rest.partition("\nPLAY RECAP")[0]).split())
 
 
 class Provisioner:
@@ -118,11 +118,12 @@ class Provisioner:
             env={
                 "ANSIBLE_CONFIG": str(SITE.parent / "ansible.cfg"),
                 "ANSIBLE_HOME": str(self._home),
+                "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self._home),  # other labs have the same names
                 "ANSIBLE_NOCOLOR": "1",
                 "LC_ALL": "C.UTF-8",
                 **(env or {}),
             },
-            timeout=240,
+            timeout=600,
             check=False,
         )
         played = Played(done.returncode, done.stdout + done.stderr)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from support import logs, oracle
+from support import logs, oracle, variables
 
 from llmctl.core.config import Config
 from llmctl.core.guard.settings import GuardSettings
@@ -110,6 +110,7 @@ BLOCKS: dict[str, tuple[str, Callable[[], str]]] = {
     "guesses": ("concepts/memory.md", guesses),
     "errors": ("concepts/memory.md", oracle.table),
     "logs": ("concepts/memory.md", logs.table),
+    "variables": ("reference/ansible.md", variables.table),
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,13 @@ if TYPE_CHECKING:
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
 DIGEST = hashlib.sha256(BODY).hexdigest()
+
+
+class Quiet(ThreadingHTTPServer):
+    """A server that says nothing about clients who hang up."""
+
+    def handle_error(self, *_: Any) -> None:
+        pass
 
 
 class Hub:
@@ -39,7 +45,7 @@ class Hub:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = Quiet(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 
@@ -102,7 +108,7 @@ def wanted(module: Any, hub: Hub, tmp_path: Path) -> Callable[..., Any]:
 
 
 def names(one: Any) -> set[str]:
-    return set(os.listdir(one.dest.parent))
+    return {path.name for path in one.dest.parent.iterdir()}
 
 
 def test_a_file_comes_whole(module: Any, wanted: Callable[..., Any]) -> None:
@@ -218,7 +224,7 @@ def test_a_disk_that_fills_up_meanwhile_costs_nothing_that_came(
 
     with monkeypatch.context() as patched:
         patched.setattr(module, "_copy", full)
-        with pytest.raises(module.FetchError, match="is full.*run this again"):
+        with pytest.raises(module.FetchError, match=r"is full.*run this again"):
             module.fetch(one)
     assert one.part.exists()
 

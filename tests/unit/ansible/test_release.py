@@ -73,7 +73,7 @@ def test_one_that_fails_its_check_replaces_nothing(
     module: Any, build: Any, archive: Callable[..., str]
 ) -> None:
     module.install(build, "one", archive=archive(WORKS), tree="")
-    with pytest.raises(module.ReleaseError, match="one stays in use.*no CUDA here"):
+    with pytest.raises(module.ReleaseError, match=r"one stays in use.*no CUDA here"):
         module.install(build, "two", archive=archive(BROKEN), tree="")
     assert module.is_current(build, "one")
     assert releases(build) == {"one"}

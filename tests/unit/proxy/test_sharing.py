@@ -21,9 +21,9 @@ from llmctl.proxy.switchboard import Switchboard
 from llmctl.proxy.unloading import Unloaded
 
 if TYPE_CHECKING:
-    from llmctl.core.gpu_reports import GpuReport
     from collections.abc import Awaitable, Callable
 
+    from llmctl.core.gpu_reports import GpuReport
     from llmctl.proxy.affinity import Keys
     from llmctl.proxy.parties import Waiting
 
