@@ -89,11 +89,9 @@ def get(
     host: Host, port: int, path: str, *, key: str | None = None, timeout: float = TIMEOUT_S
 ) -> tuple[int | None, bytes]:
     """Status and body of a GET; (None, b"") when nobody answers within `timeout` seconds."""
-    secret = f"Authorization: Bearer {key}\r\n" if key else ""
-    head = f"GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n{secret}\r\n"
     try:
         with contextlib.closing(host.dial(port, timeout=timeout)) as connection:
-            connection.sendall(head.encode())
+            connection.sendall(request(port, path, key=key))
             raw = _read_all(connection, deadline=time.monotonic() + timeout)
     except OSError:
         return None, b""
@@ -101,6 +99,12 @@ def get(
     words = top.split(b" ", 2)
     known = len(words) > 1 and words[0].startswith(b"HTTP/") and words[1].isdigit()
     return (int(words[1]), body) if known else (None, b"")
+
+
+def request(port: int, path: str, *, key: str | None = None) -> bytes:
+    """A GET as it goes to a port."""
+    secret = f"Authorization: Bearer {key}\r\n" if key else ""
+    return f"GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n{secret}\r\n".encode()
 
 
 def _read_all(connection: Connection, *, deadline: float) -> bytes:

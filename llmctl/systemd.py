@@ -17,14 +17,18 @@ _PROPERTIES = (
     "InvocationID,Job,MemoryCurrent,FragmentPath,NeedDaemonReload,UnitFileState,"
     "ExecMainStartTimestampMonotonic"
 )
+SHOW = (*_SYSTEMCTL, "show", f"--property={_PROPERTIES}")
+"""`systemctl show`, before `--` and units."""
 _STARTS = ("start", "restart", "verify-active", "try-restart")
 _LIST = ("--all", "--full", "--plain", "--no-legend")
+UNITS_ARGV = (*_SYSTEMCTL, "list-units", *_LIST, "--", "llm-*.service")
+"""All loaded units of models."""
 _NO_BUS = ("Failed to connect to bus", "Failed to connect to user scope bus", "XDG_RUNTIME_DIR")
 
 
 def show_argv(units: Iterable[str]) -> tuple[str, ...]:
     """One call for any number of units."""
-    return (*_SYSTEMCTL, "show", f"--property={_PROPERTIES}", "--", *units)
+    return (*SHOW, "--", *units)
 
 
 def parse_show(text: str) -> tuple[UnitStatus, ...]:
@@ -129,21 +133,18 @@ class Systemd:
         The count of starts is forgotten first: StartLimitBurst= is there against crash loops and
         would otherwise count a person's switches too (systemd.unit(5)).
         """
-        self._forget((unit,))
-        self._call(*_SYSTEMCTL, "start", "--no-block", "--", unit)
+        self._anew(unit, "start", "--no-block", "--", unit)
 
     def start_alone(self, unit: str) -> None:
         """The same without what the unit requires: where that is not active, the start fails, and
         nothing is started or stopped for it (systemctl(1), ignore-requirements). What the unit
         comes after still comes first."""
-        self._forget((unit,))
         alone = "--job-mode=ignore-requirements"
-        self._call(*_SYSTEMCTL, "start", alone, "--no-block", "--", unit)
+        self._anew(unit, "start", alone, "--no-block", "--", unit)
 
     def restart(self, unit: str) -> None:
         """Ask for a unit to be stopped, if it is active, and started."""
-        self._forget((unit,))
-        self._call(*_SYSTEMCTL, "restart", "--no-block", "--", unit)
+        self._anew(unit, "restart", "--no-block", "--", unit)
 
     def try_restart(self, unit: str) -> None:
         """Ask for a unit to be stopped and started, if it is active; else leave it as it is."""
@@ -157,13 +158,13 @@ class Systemd:
         """Ask for units to stop; their pending starts are cancelled."""
         self._call(*_SYSTEMCTL, "stop", "--no-block", "--", *units)
 
-    def _forget(self, units: Sequence[str]) -> None:
+    def _anew(self, unit: str, *words: str) -> None:
         # Status 1 for a unit that is not loaded: there is nothing to forget then.
-        self._run(*_SYSTEMCTL, "reset-failed", "--", *units)
+        self._call(*_SYSTEMCTL, *words, before=(*_SYSTEMCTL, "reset-failed", "--", unit))
 
     def forget_failures(self, units: Sequence[str]) -> None:
         """Let failed units be plainly stopped."""
-        self._forget(units)
+        self._run(*_SYSTEMCTL, "reset-failed", "--", *units)
 
     def reload(self) -> None:
         """Read unit files again."""
@@ -228,8 +229,8 @@ class Systemd:
                 f"--lines={lines}", "_TRANSPORT=stdout", f"_PID={pid}")  # fmt: skip
         return self._host.run(argv, timeout=JOURNAL_TIMEOUT_S).stdout.splitlines()
 
-    def _call(self, *argv: str) -> Result:
-        result = self._run(*argv)
+    def _call(self, *argv: str, before: Sequence[str] = ()) -> Result:
+        result = self._run(*argv, before=before)
         if not result.ok:
             verb = next(word for word in argv[1:] if not word.startswith("-"))
             raise HostError(
@@ -238,9 +239,12 @@ class Systemd:
             )
         return result
 
-    def _run(self, *argv: str) -> Result:
+    def _run(self, *argv: str, before: Sequence[str] = ()) -> Result:
         try:
-            result = self._host.run(argv, timeout=TIMEOUT_S)
+            if before:
+                result = self._host.run_all((before, argv), timeout=TIMEOUT_S)
+            else:
+                result = self._host.run(argv, timeout=TIMEOUT_S)
         except HostError:
             if self._host.which(argv[0]) is not None:
                 raise

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from llmctl.cli.boxes import LOCAL, open_box
+from llmctl.cli.far import proxy_python
 from llmctl.cli.options import HostOption, JsonOption, NamesArgument, VerboseOption
 from llmctl.cli.output import answer, answer_json, console, is_terminal, warn
 from llmctl.cli.progress import Progress
@@ -49,7 +50,7 @@ def apply(
     box.store.require(names or ())
     changes = plan_apply(box, names or (), prune=prune, overwrite=overwrite)
     if not names:
-        changes += proxy_changes(box, sys.executable, overwrite=overwrite)
+        changes += proxy_changes(box, proxy_python(box), overwrite=overwrite)
     if not check:
         with Progress(quiet=json, steps=False) as progress:
             carry_out(box, changes, clock=SystemClock(), report=progress.report)

@@ -37,9 +37,10 @@ def box_at(host: str) -> Host:
     """The machine of that name: this one, or what ssh reaches under it. Nothing is asked yet."""
     if host == LOCAL:
         return LocalHost()
+    from llmctl.engine.known import KnownHost
     from llmctl.host.ssh import SSHHost  # paramiko: only for boxes elsewhere
 
-    return SSHHost(host, target=target_of(host), ask=ask)
+    return KnownHost(SSHHost(host, target=target_of(host), ask=ask))
 
 
 def target_of(host: str) -> str:

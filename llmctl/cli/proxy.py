@@ -8,6 +8,7 @@ import typer
 
 from llmctl.cli.apply import show_changes
 from llmctl.cli.boxes import LOCAL, open_box
+from llmctl.cli.far import on_the_box, proxy_python
 from llmctl.cli.options import HostOption, JsonOption, VerboseOption
 from llmctl.cli.output import answer, answer_json, duration, gib, warn
 from llmctl.cli.progress import Progress
@@ -47,6 +48,9 @@ def install(
     Doing it again changes nothing but what is stale.
     """
     box = open_box(host, verbose=verbose)
+    if host != LOCAL:
+        flags = (*["--overwrite"] * overwrite, *["--json"] * json)
+        on_the_box(box, "proxy", "install", *flags)
     with Progress(quiet=json, steps=False) as progress:
         done = set_up(
             box, sys.executable, clock=SystemClock(), report=progress.report, overwrite=overwrite
@@ -74,7 +78,7 @@ def status(
 ) -> None:
     """Whether the proxy is installed and runs, and what it is at."""
     box = open_box(host, verbose=verbose)
-    seen = proxy_status(box, sys.executable)
+    seen = proxy_status(box, proxy_python(box))
     if json:
         answer_json(facts(seen))
         return

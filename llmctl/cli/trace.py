@@ -18,6 +18,11 @@ class Traced:
         """See Host."""
         return self._inner.name
 
+    def await_port(self, port: int, requests: Sequence[bytes]) -> None:
+        """See KnownHost: for the other host, if it is one."""
+        if (wait := getattr(self._inner, "await_port", None)) is not None:
+            wait(port, requests)
+
     def environ(self) -> Mapping[str, str]:
         """See Host."""
         return self._inner.environ()
@@ -26,6 +31,13 @@ class Traced:
         """See Host."""
         result = self._inner.run(argv, timeout=timeout)
         _tell(f"{shlex.join(argv)}{f'  -> {result.status}' if result.status else ''}")
+        return result
+
+    def run_all(self, argvs: Sequence[Sequence[str]], *, timeout: float) -> Result:
+        """See Host."""
+        result = self._inner.run_all(argvs, timeout=timeout)
+        for argv in argvs:
+            _tell(shlex.join(argv))
         return result
 
     def lines(self, argv: Sequence[str]) -> Iterator[str]:

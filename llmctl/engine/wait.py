@@ -8,6 +8,7 @@ from llmctl.core.state import Answer, Health, UnitStatus
 from llmctl.core.verdict import Impostor, Outcome, Phase, Ready, Stalled, Watch
 from llmctl.engine.box import Box, Target
 from llmctl.engine.clock import Clock
+from llmctl.engine.expecting import expect
 from llmctl.engine.ports import holders
 from llmctl.health import probe
 
@@ -44,7 +45,9 @@ class Waiter:
 
     def wait(self) -> Outcome:
         """Until the model is ready, or the outcome is certain."""
-        status, next_status, next_progress = self._status(), 0.0, 0.0
+        expect(self.box.host, self.target.port, key=self.target.key)
+        status, next_progress = self._status(), 0.0
+        next_status = self.clock.now() + (STATUS_EVERY_S if status.is_running else 0.0)
         while True:
             now = self.clock.now()
             if now >= next_status:

@@ -76,6 +76,13 @@ class Host(Protocol):
         """
         ...
 
+    def run_all(self, argvs: Sequence[Sequence[str]], *, timeout: float) -> Result:
+        """Run commands one after the other, whatever each answers; the last one's answer counts.
+
+        Far away that is one round trip. HostError: as `run`, and `timeout` is for all of them.
+        """
+        ...
+
     def lines(self, argv: Sequence[str]) -> Iterator[str]:
         """Run a command and yield its stdout line by line as it comes. Closing ends it."""
         ...

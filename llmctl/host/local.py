@@ -5,6 +5,7 @@ import os
 import socket
 import stat
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -59,6 +60,14 @@ class LocalHost:
             end(process)
         out, err = (stream.decode(errors="replace") for stream in streams)
         return Result(tuple(argv), process.returncode, out, err)
+
+    def run_all(self, argvs: Sequence[Sequence[str]], *, timeout: float) -> Result:
+        """See Host."""
+        *before, last = argvs
+        deadline = time.monotonic() + timeout
+        for argv in before:
+            self.run(argv, timeout=timeout)
+        return self.run(last, timeout=max(0.1, deadline - time.monotonic()))
 
     def lines(self, argv: Sequence[str]) -> Iterator[str]:
         """See Host."""

@@ -79,12 +79,25 @@ class SSHHost:
     def _do(self, script: str, *, what: str, data: bytes = b"") -> Output:
         return self._shell.run(script, what=what, timeout=FILE_TIMEOUT_S, data=data)
 
+    def script(self, text: str, *, what: str, timeout: float, secret: bool = False) -> bytes:
+        """What a script for sh writes; one round trip, whatever it asks. HostError: as `run`.
+
+        secret: nobody else on the box may see it; that takes a second round trip.
+        """
+        return self._shell.run(text, what=what, timeout=timeout, secret=secret).stdout
+
     # Commands
 
     def run(self, argv: Sequence[str], *, timeout: float) -> Result:
         """See Host."""
+        return self.run_all([argv], timeout=timeout)
+
+    def run_all(self, argvs: Sequence[Sequence[str]], *, timeout: float) -> Result:
+        """See Host."""
+        *before, argv = argvs
+        script = "".join(map(scripts.aside, before)) + scripts.command(argv)
         try:
-            done = self._shell.run(scripts.command(argv), what=argv[0], timeout=timeout)
+            done = self._shell.run(script, what=argv[0], timeout=timeout)
         except NoAnswerError as error:
             if error.hint is not None:
                 raise
@@ -237,8 +250,8 @@ def parse_entries(raw: bytes) -> tuple[Entry, ...]:
     fields = raw.decode(errors="surrogateescape").split("\0")
     rows = zip(*[iter(fields[:-1])] * 5, strict=True)
     return tuple(
-        Entry(name, int(size), _nanoseconds(when), kind == "d", int(mode, 8))
-        for name, kind, size, when, mode in rows
+        Entry(path.rpartition("/")[2], int(size), _nanoseconds(when), kind == "d", int(mode, 8))
+        for path, kind, size, when, mode in rows
         if kind not in ("l", "N", "L")
     )
 

@@ -25,10 +25,10 @@ def log_in(transport: Transport, destination: Destination, *, ask: Ask) -> None:
     locked: list[str] = []
     offered = 0
     allowed: list[str] = []
-    for key in _offers(destination, locked, ask):
+    for tried, key in enumerate(_offers(destination, locked, ask)):
         offered += key is not None
         try:
-            transport.log_in(destination.user, key)
+            transport.log_in(destination.user, key, ahead=not tried)
         except paramiko.BadAuthenticationType as error:
             allowed = error.allowed_types
         except paramiko.SSHException:  # this one was not good enough, or the server has had enough

@@ -1,16 +1,21 @@
 """What SSHHost has the box's shell do. POSIX sh, GNU coreutils and findutils: no Python needed.
 
-The login shell (fish, or one that prints a banner) only ever sees DOOR, a constant that every shell
-reads alike; the script itself comes by stdin, so neither quoting nor a line's length matters, and
-more data may follow it.
+The login shell (fish, or one that prints a banner) only ever sees a line that every shell reads
+alike: plain letters between single quotes. The script is in there as base64; or, where it is long
+or holds a secret, it comes by stdin, since other users of the box see the words of a command. That
+takes one round trip more: sshd takes no data before it has run the line.
 """
 
+import base64
 import shlex
 from collections.abc import Sequence
 
-DOOR = 'exec /bin/sh -c \'read -r n && s=$(head -c "$n") && eval "$s"\''
+_INLINE = "exec /bin/sh -c 'eval \"$(echo %s | base64 -d)\"'"
+_BY_STDIN = 'exec /bin/sh -c \'read -r n && s=$(head -c "$n") && eval "$s"\''
 """Reads the length of a script, a line; then the script; and leaves the rest to the script. `read`
 takes byte by byte, and `head -c` no more than it is told (POSIX; GNU coreutils)."""
+INLINE_BYTES = 12000
+"""Far below what a packet (RFC 4253, 6.1) and any shell's line may hold."""
 
 _PRELUDE = """\
 export LC_ALL=C.UTF-8
@@ -25,11 +30,16 @@ MORE_PATH = ("$HOME/.local/bin", "/usr/local/bin", "/usr/bin", "/bin")
 NO_PROGRAM = "none"
 
 
-def framed(script: str, mark: str, data: bytes = b"") -> bytes:
-    """What goes to DOOR: the answer on either stream begins after a line with the mark, so that
-    what the login shell prints before is told apart. On stdout it has the shell's process id."""
+def door(script: str, mark: str, *, secret: bool) -> tuple[str, bytes]:
+    """The line for the login shell, and what its stdin begins with.
+
+    The answer on either stream begins after a line with the mark, so that what the login shell
+    prints before is told apart. On stdout the mark is followed by the process id.
+    """
     whole = f"echo {mark} >&2; echo {mark} $$\n{_PRELUDE}{script}".encode(errors="surrogateescape")
-    return b"%d\n" % len(whole) + whole + data
+    if secret or len(whole) > INLINE_BYTES:
+        return _BY_STDIN, b"%d\n" % len(whole) + whole
+    return _INLINE % base64.b64encode(whole).decode(), b""
 
 
 def words(argv: Sequence[str]) -> str:
@@ -48,6 +58,11 @@ esac || {{ echo {NO_PROGRAM}; exit 0; }}
 echo found
 exec "$@" </dev/null
 """
+
+
+def aside(argv: Sequence[str]) -> str:
+    """A command whose answer is nobody's business, before another one."""
+    return f"{words(argv)} </dev/null >/dev/null 2>&1\n"
 
 
 ENVIRON = "env -0"
@@ -89,7 +104,7 @@ def make_dir(path: str) -> str:
     return f"mkdir -p -- {words([path])}"
 
 
-_FIELDS = r"'%f\0%y\0%s\0%T@\0%m\0'"
+_FIELDS = r"'%p\0%y\0%s\0%T@\0%m\0'"
 
 
 def look(path: str, depth: int) -> str:

@@ -17,6 +17,8 @@ from llmctl.host.ssh_link import Link
 OPEN_TIMEOUT_S = 15.0
 END_TIMEOUT_S = 2
 _PIECE_BYTES = 1 << 18
+_NO_STATUS = -1
+"""paramiko's: no status has come. It is also that of a program that a signal ended."""
 _TICK_S = 1.0
 """How often a lost connection is looked for while nothing comes."""
 
@@ -41,12 +43,17 @@ class Shell:
     def __init__(self, link: Link, name: str) -> None:
         self._link, self._name = link, name
 
-    def run(self, script: str, *, what: str, timeout: float, data: bytes = b"") -> Output:
-        """Run a script to its end. NoAnswerError: it was sent, and what became of it is unknown."""
+    def run(
+        self, script: str, *, what: str, timeout: float, data: bytes = b"", secret: bool = False
+    ) -> Output:
+        """Run a script to its end. secret: nobody else on the box may see it.
+
+        NoAnswerError: it was sent, and what became of it is unknown.
+        """
         run = Run(self._link, self._name, what)
         deadline = time.monotonic() + timeout
         try:
-            run.send(script, data, deadline=deadline)
+            run.send(script, data, secret=secret, deadline=deadline)
             out, err = bytearray(), bytearray()
             for stdout, stderr in run.pieces(deadline):
                 out += stdout
@@ -61,7 +68,7 @@ class Shell:
     def begin(self, script: str, *, what: str) -> "Run":
         """Start a script whose output is read as it comes."""
         run = Run(self._link, self._name, what)
-        run.send(script, b"", deadline=time.monotonic() + OPEN_TIMEOUT_S)
+        run.send(script, deadline=time.monotonic() + OPEN_TIMEOUT_S)
         return run
 
     def end(self, run: "Run") -> None:
@@ -79,7 +86,7 @@ class Shell:
         if run.pid and self._link.is_up:
             with contextlib.suppress(HostError, TimeoutError):
                 killer = Run(self._link, self._name, "kill")
-                killer.send(f"kill -KILL {run.pid}", b"", deadline=time.monotonic() + 1.0)
+                killer.send(f"kill -KILL {run.pid}", deadline=time.monotonic() + 1.0)
 
 
 class Run:
@@ -101,7 +108,7 @@ class Run:
 
     def _open(self) -> paramiko.Channel:
         try:
-            channel = self._link.transport.open_session(timeout=OPEN_TIMEOUT_S)
+            channel = self._link.transport.session(timeout=OPEN_TIMEOUT_S)
         except (paramiko.SSHException, EOFError, OSError) as error:
             # Nothing was sent, so nothing is unknown.
             raise HostError(
@@ -110,15 +117,19 @@ class Run:
             ) from error
         return channel
 
-    def send(self, script: str, data: bytes, *, deadline: float) -> None:
+    def send(
+        self, script: str, data: bytes = b"", *, secret: bool = False, deadline: float
+    ) -> None:
         """Have the box run a script with `data` on its stdin."""
         channel: Any = self._channel
         channel.in_buffer.set_event(self._news)
         channel.in_stderr_buffer.set_event(self._news)
         try:
-            self._link.transport.execute(self._channel, scripts.DOOR)
+            line, begin = scripts.door(script, self._mark, secret=secret)
+            self._link.transport.execute(self._channel, line)
+            self._link.transport.ask_for_session()
             channel.settimeout(max(0.1, deadline - time.monotonic()))
-            channel.sendall(scripts.framed(script, self._mark, data))
+            channel.sendall(begin + data)
             channel.shutdown_write()
         except TimeoutError:
             raise
@@ -148,7 +159,7 @@ class Run:
             if left <= 0:
                 raise TimeoutError
             self._news.wait(min(left, _TICK_S))
-        if not self._channel.exit_status_ready():
+        if not (self.has_ended or self._link.is_up):
             raise self._lost()
         rest = self._pending
         self._pending = {1: b"", 2: b""}
@@ -156,7 +167,7 @@ class Run:
             yield b"", rest[2]
 
     def _is_over(self) -> bool:
-        ended = self._channel.eof_received and self._channel.exit_status_ready()
+        ended = self._channel.eof_received and self.has_ended
         return bool(self._channel.closed or ended)
 
     def _take(self, which: int, ready: Any, receive: Any) -> bytes:
@@ -176,8 +187,8 @@ class Run:
 
     @property
     def has_ended(self) -> bool:
-        """Its exit status is known."""
-        return self._channel.exit_status_ready()
+        """Its exit status is known; paramiko's own word for that also means "hung up"."""
+        return bool(self._channel.exit_status != _NO_STATUS)
 
     def output(self, stdout: bytes, stderr: bytes) -> Output:
         """All of it. HostError: the box's login shell runs no commands."""

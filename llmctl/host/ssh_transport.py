@@ -2,11 +2,17 @@
 finds out something. Whatever of paramiko's insides llmctl relies on stands here."""
 
 import threading
+import time
 from typing import Any
 
 import paramiko
 from paramiko.auth_handler import AuthHandler
-from paramiko.common import cMSG_CHANNEL_REQUEST, cMSG_GLOBAL_REQUEST
+from paramiko.common import cMSG_CHANNEL_OPEN, cMSG_CHANNEL_REQUEST, cMSG_GLOBAL_REQUEST
+
+_WINDOW_BYTES, _PACKET_BYTES = 1 << 24, 1 << 15
+"""A window that 8 MiB on either stream fit into, so that far away nobody waits for it to grow."""
+_TICK_S = 0.1
+"""How often a dead connection is noticed while a channel is waited for."""
 
 
 class _Authenticator(AuthHandler):
@@ -26,8 +32,14 @@ class _Authenticator(AuthHandler):
 class Transport(paramiko.Transport):
     """A client's side of a connection."""
 
-    def log_in(self, user: str, key: paramiko.PKey | None) -> None:
-        """Offer a key, or nothing. AuthenticationException: that was not enough."""
+    _asked: tuple[paramiko.Channel, threading.Event] | None = None
+
+    def log_in(self, user: str, key: paramiko.PKey | None, *, ahead: bool) -> None:
+        """Offer a key, or nothing. AuthenticationException: that was not enough.
+
+        ahead: ask for a session in the same breath. OpenSSH keeps that until the user is let in,
+        and answers "not implemented" where not; other servers hang up.
+        """
         answered = threading.Event()
         handler: Any = _Authenticator(self)
         self.auth_handler = handler
@@ -35,7 +47,52 @@ class Transport(paramiko.Transport):
             handler.auth_none(user, answered)
         else:
             handler.auth_publickey(user, key, answered)
-        handler.wait_for_response(answered)
+        if ahead and "OpenSSH" in self.remote_version:
+            self.ask_for_session()
+        try:
+            handler.wait_for_response(answered)
+        except paramiko.SSHException:
+            self._asked = None
+            raise
+
+    # Sessions: one is always asked for ahead, so that the next command need not wait for it.
+
+    def ask_for_session(self) -> None:
+        """Ask for a session, if none is asked for yet; `session` takes it."""
+        if self._asked is not None:
+            return
+        inner: Any = self
+        with inner.lock:
+            number = inner._next_channel()
+            channel: Any = paramiko.Channel(number)
+            opened = threading.Event()
+            inner._channels.put(number, channel)
+            inner.channel_events[number] = opened
+            inner.channels_seen[number] = True
+            channel._set_transport(self)
+            channel._set_window(_WINDOW_BYTES, _PACKET_BYTES)
+            self._asked = channel, opened
+        message = paramiko.Message()
+        message.add_byte(cMSG_CHANNEL_OPEN)
+        message.add_string("session")
+        for word in (number, _WINDOW_BYTES, _PACKET_BYTES):
+            message.add_int(word)
+        self._send(message)
+
+    def session(self, *, timeout: float) -> paramiko.Channel:
+        """The session that was asked for, or else a new one. SSHException: there is none."""
+        for _ in range(2):  # a server may allow one at a time: then the one ahead is refused
+            self.ask_for_session()
+            assert self._asked is not None  # noqa: S101  # just asked for
+            (taken, opened), self._asked = self._asked, None
+            deadline = time.monotonic() + timeout
+            while not opened.wait(_TICK_S):
+                if not self.is_active() or time.monotonic() > deadline:
+                    raise paramiko.SSHException("no session was opened")
+            inner: Any = self
+            if self.is_active() and inner._channels.get(taken.chanid) is not None:
+                return taken
+        raise paramiko.SSHException("no session was opened")
 
     def ping(self) -> None:
         """Ask for a sign of life: any answer is one, also that the question is not understood.

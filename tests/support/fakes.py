@@ -107,6 +107,10 @@ class FakeHost:
             raise NoAnswerError(f"{argv[0]} did not end within {timeout:g} s.")
         return Result(tuple(argv), output.status, output.stdout, output.stderr)
 
+    def run_all(self, argvs: Sequence[Sequence[str]], *, timeout: float) -> Result:
+        """See Host."""
+        return [self.run(argv, timeout=timeout) for argv in argvs][-1]
+
     def lines(self, argv: Sequence[str]) -> Iterator[str]:
         """See Host."""
         self.calls.append(tuple(argv))

@@ -48,7 +48,7 @@ class _Pair:
     def __init__(self, near: socket.socket, far: socket.socket) -> None:
         self.ends = {near: far, far: near}
         self.near = near
-        self.on_the_way: dict[socket.socket, deque[tuple[float, bytes]]] = {
+        self.on_the_way: dict[socket.socket, deque[tuple[float, int, bytes]]] = {
             near: deque(), far: deque(),
         }  # fmt: skip
 
@@ -56,8 +56,8 @@ class _Pair:
 class Relay:
     """Listens on `port` of this machine; every byte is `round_trip_s` / 2 late in each direction.
 
-    round_trips: how often the client sent something after it had heard something, over all
-    connections so far: what it could not have sent before. heard: since its last word.
+    round_trips: the longest chain of words and answers that has reached the client: how often it
+    waited. What it sends without waiting for anything counts as sent together.
     """
 
     def __init__(self, lab: Lab, address: str, *, round_trip_s: float = 0.0) -> None:
@@ -68,8 +68,8 @@ class Relay:
         self.connections = 0
         self.from_client = 0
         self._cut = False
-        self._heard = True
-        self._pairs: list[_Pair] = []
+        self._depth = 0
+        self.pairs: list[_Pair] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self._wake, self._waker = socket.socketpair()
@@ -99,9 +99,15 @@ class Relay:
         self._cut = False
         self._waker.send(b"x")
 
+    @property
+    def held_bytes(self) -> int:
+        """What the client has sent and the box has not got, since the cable was pulled."""
+        way = [one for pair in self.pairs for one in pair.on_the_way[pair.ends[pair.near]]]
+        return sum(len(data) for _, _, data in way) if self._cut else 0
+
     def reset_count(self) -> None:
         """Begin to count anew."""
-        self.round_trips, self._heard = 0, True
+        self.round_trips = self._depth = 0
 
     # The thread
 
@@ -116,13 +122,13 @@ class Relay:
                 for key, _ in self._selector.select(self._patience()):
                     self._ready(key.fileobj)
                 self._deliver()
-            for pair in list(self._pairs):
+            for pair in list(self.pairs):
                 self._drop(pair)
 
     def _patience(self) -> float | None:
         if self._cut:
             return None
-        due = [way[0][0] for pair in self._pairs for way in pair.on_the_way.values() if way]
+        due = [way[0][0] for pair in self.pairs for way in pair.on_the_way.values() if way]
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _ready(self, one: object) -> None:
@@ -146,14 +152,14 @@ class Relay:
             return
         self.connections += 1
         pair = _Pair(near, far)
-        self._pairs.append(pair)
+        self.pairs.append(pair)
         for end in pair.ends:
             end.settimeout(5)
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._selector.register(end, selectors.EVENT_READ)
 
     def _take(self, end: socket.socket) -> None:
-        pair = next((one for one in self._pairs if end in one.ends), None)
+        pair = next((one for one in self.pairs if end in one.ends), None)
         if pair is None:
             return
         try:
@@ -164,19 +170,22 @@ class Relay:
             self._selector.unregister(end)
         elif end is pair.near:
             self.from_client += len(data)
-            self.round_trips += self._heard
-            self._heard = False
-        pair.on_the_way[pair.ends[end]].append((time.monotonic() + self.round_trip_s / 2, data))
+        depth = self.round_trips + 1 if end is pair.near else self._depth
+        due = time.monotonic() + self.round_trip_s / 2
+        pair.on_the_way[pair.ends[end]].append((due, depth, data))
 
     def _deliver(self) -> None:
-        for pair in list(self._pairs) * (not self._cut):
+        for pair in list(self.pairs) * (not self._cut):
             for end, way in pair.on_the_way.items():
                 while way and way[0][0] <= time.monotonic():
-                    _, data = way.popleft()
+                    _, depth, data = way.popleft()
                     if not data:
                         self._drop(pair)
                         break
-                    self._heard |= end is pair.near
+                    if end is pair.near:
+                        self.round_trips = max(self.round_trips, depth)
+                    else:
+                        self._depth = max(self._depth, depth)
                     try:
                         end.sendall(data)
                     except OSError:
@@ -184,9 +193,9 @@ class Relay:
                         break
 
     def _drop(self, pair: _Pair) -> None:
-        if pair not in self._pairs:
+        if pair not in self.pairs:
             return
-        self._pairs.remove(pair)
+        self.pairs.remove(pair)
         for end in pair.ends:
             with contextlib.suppress(KeyError, ValueError):
                 self._selector.unregister(end)

@@ -90,7 +90,9 @@ def test_the_box_may_come_from_the_environment(
     llmctl: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LLMCTL_HOST", "ancalagon")
-    assert "there is no box ancalagon" in llmctl("status").stderr
+    said = llmctl("status")
+    assert said.status == 5
+    assert "ancalagon" in said.stderr
 
 
 def test_a_manager_that_does_not_run_is_told(llmctl: CommandLine) -> None:
