@@ -11,19 +11,12 @@ from typing import Protocol
 
 from llmctl.engine.look import look_script, path_of
 from llmctl.engine.survey import TIMEOUT_S, Survey, parse_survey, survey_script
-from llmctl.health import request
 from llmctl.host.base import Connection, Entry, Host, Result
 from llmctl.systemd import SHOW, UNITS_ARGV
 
 FILES_S = 20.0
 VOLATILE_S = 10.0
 _SMALL = 4
-
-
-def expect(host: Host, port: int, *, key: str | None) -> None:
-    """Tell a host, if it is far away, that a model is waited for at a port, and with which key."""
-    if (wait := getattr(host, "await_port", None)) is not None:
-        wait(port, (request(port, "/health"), request(port, "/v1/models", key=key)))
 
 
 class Scripted(Host, Protocol):

@@ -198,7 +198,7 @@ def _take(found: Survey, kind: str, words: list[str], data: bytes, *, key: str |
 
 
 def _records(raw: bytes) -> Iterator[tuple[list[str], bytes]]:
-    for line in raw.split(b"\n"):
+    for line in raw.split(b"\n")[:-1]:  # what follows the last one was cut off
         head, _, coded = line.rpartition(b" ")
         with contextlib.suppress(binascii.Error, UnicodeDecodeError):
             if head:

@@ -8,7 +8,7 @@ from llmctl.core.state import Answer, Health, UnitStatus
 from llmctl.core.verdict import Impostor, Outcome, Phase, Ready, Stalled, Watch
 from llmctl.engine.box import Box, Target
 from llmctl.engine.clock import Clock
-from llmctl.engine.known import expect
+from llmctl.engine.expecting import expect
 from llmctl.engine.ports import holders
 from llmctl.health import probe
 

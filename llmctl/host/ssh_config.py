@@ -70,9 +70,10 @@ _Found = Mapping[str, list[str]]
 
 
 def _by_ssh(ssh: str, name: str, environ: Mapping[str, str], home: str) -> _Found:
+    listed = _listed_home()
     try:
         done = subprocess.run(
-            [ssh, "-G", *_file_words(home), "--", name],
+            [ssh, "-G", *(() if _is_same(home, listed) else _file_words(home)), "--", name],
             env=dict(environ),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -88,18 +89,24 @@ def _by_ssh(ssh: str, name: str, environ: Mapping[str, str], home: str) -> _Foun
     found: dict[str, list[str]] = {}
     for line in done.stdout.splitlines():
         key, _, value = line.partition(" ")
-        found.setdefault(key, []).append(value)
+        found.setdefault(key, []).append(value.replace(f"{listed}/.ssh/", f"{home}/.ssh/"))
     return found
 
 
-def _file_words(home: str) -> tuple[str, ...]:
-    """ssh asks the password file for the home directory; who has set HOME means that one."""
+def _listed_home() -> str:
+    """The home directory of the password file: ssh looks at no other."""
     try:
-        listed = pwd.getpwuid(os.getuid()).pw_dir
+        return pwd.getpwuid(os.getuid()).pw_dir
     except KeyError:
-        listed = ""
-    if Path(home) == Path(listed):
-        return ()
+        return ""
+
+
+def _is_same(one: str, other: str) -> bool:
+    return Path(one) == Path(other)
+
+
+def _file_words(home: str) -> tuple[str, ...]:
+    """Who has set HOME to another place means the configuration there."""
     file = Path(home, ".ssh", "config")
     return ("-F", str(file) if file.is_file() else "none")
 
@@ -114,7 +121,14 @@ def _by_paramiko(name: str, home: str) -> _Found:
         told: Mapping[str, Any] = paramiko.SSHConfig.from_text(text).lookup(host)
     except paramiko.SSHException as error:
         raise HostError(f"{file} cannot be read: {error}", hint=f"See {file}.") from None
-    found = {key: value if isinstance(value, list) else [value] for key, value in told.items()}
+    ours = str(Path("~").expanduser())  # paramiko has put that in already
+    found = {
+        key: [
+            one.replace(f"{ours}/.ssh/", f"{home}/.ssh/")
+            for one in (value if isinstance(value, list) else [value])
+        ]
+        for key, value in told.items()
+    }
     kinds = ("ed25519", "ecdsa", "rsa")
     found.setdefault("identityfile", [f"~/.ssh/id_{kind}" for kind in kinds])
     if user:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
 
 import paramiko
+from paramiko.ssh_exception import IncompatiblePeer
 
 from llmctl.errors import HostError, UnreachableError
 from llmctl.host.ssh_auth import Ask, log_in
@@ -110,7 +111,7 @@ def _connect(
         wire.close()
         raise
     try:
-        _start(transport, destination, wire)
+        _start(transport, destination)
         check_key(destination, transport.get_remote_server_key())
         log_in(transport, destination, ask=ask)
     except (paramiko.SSHException, EOFError, OSError) as error:
@@ -145,33 +146,37 @@ def _algorithms(kind: str) -> tuple[str, ...]:
     return ("rsa-sha2-512", "rsa-sha2-256") if kind == "ssh-rsa" else (kind,)
 
 
-def _start(transport: Transport, destination: Destination, wire: Wire) -> None:
+def _start(transport: Transport, destination: Destination) -> None:
+    """Agree on keys. paramiko ends this quietly when the time is up."""
     began = time.monotonic()
     try:
         transport.start_client(timeout=destination.timeout)
     except (EOFError, OSError):
-        raise _mute(destination, heard=wire.heard > began) from None
-    except paramiko.SSHException as error:
-        if "banner" in str(error) or "Timeout" in str(error) or "timeout" in str(error):
-            raise _mute(destination, heard=wire.heard > began) from None
+        raise _mute(destination, hangs=False) from None
+    except IncompatiblePeer as error:
         raise HostError(
-            f"{destination.name} and llmctl found no common language: {error}",
+            f"{destination.name} and llmctl have no way to encrypt in common: {error}",
             hint=f"Does `ssh {destination.name} true` work?",
         ) from None
+    except paramiko.SSHException:
+        hangs = time.monotonic() - began >= destination.timeout
+        raise _mute(destination, hangs=hangs) from None
+    if not transport.initial_kex_done:
+        raise _mute(destination, hangs=True)
 
 
-def _mute(destination: Destination, *, heard: bool) -> UnreachableError:
+def _mute(destination: Destination, *, hangs: bool) -> UnreachableError:
     place = f"{destination.address}:{destination.port}"
-    if heard:
+    if hangs:
         return UnreachableError(
-            f"{destination.name} ended the connection before it began: {place} is no sshd, or one "
-            "that takes no more connections.",
-            hint=f"Does `ssh {destination.name} true` work?",
+            f"{destination.name} takes connections on {place}, but nothing answered within "
+            f"{destination.timeout:g} s: the box hangs.",
+            hint="Look at its console, or turn it off and on.",
         )
     return UnreachableError(
-        f"{destination.name} takes connections on {place}, but nothing answered within "
-        f"{destination.timeout:g} s: the box hangs.",
-        hint="Look at its console, or turn it off and on.",
+        f"{destination.name} ended the connection before it began: {place} is no sshd, or one "
+        "that takes no more connections.",
+        hint=f"Does `ssh {destination.name} true` work?",
     )
 
 

@@ -70,7 +70,9 @@ class HostsFile(Places):
             raise ProfileError(
                 f"{self.path} is written in a way that llmctl does not change.", hint=hint
             )
-        self.host.write(self.path, text.encode())
+        entry = self.host.stat(self.path)
+        mode = entry.mode if entry and entry.mode else 0o644
+        self.host.write(self.path, text.encode(), mode=mode)
         self.__dict__.pop("boxes", None)
 
     def _says(self, text: str, wanted: Mapping[str, Any]) -> bool:

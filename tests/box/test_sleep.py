@@ -138,10 +138,10 @@ def test_a_box_elsewhere_is_examined(desk: Desk) -> None:
 
 
 LISTENER = """\
-import pathlib, socket, sys, time
+import pathlib, socket, sys, threading
 with socket.create_server(("127.0.0.1", int(sys.argv[1]))):
     mark = pathlib.Path.home() / "listening"
     mark.touch()
     while mark.exists():
-        time.sleep(0.05)
+        threading.Event().wait(0.05)
 """

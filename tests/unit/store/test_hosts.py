@@ -81,6 +81,15 @@ def test_the_last_box_may_go_and_another_come() -> None:
     assert file.boxes == {"b": HostEntry(ssh="b1")}
 
 
+def test_a_file_for_its_owner_alone_stays_so() -> None:
+    host = machine()
+    HostsFile(host).add("a", HostEntry(ssh="a1"))
+    assert host.mode(PATH) == 0o644
+    host.put(PATH, host.text(PATH), mode=0o600)
+    HostsFile(host).add("b", HostEntry(ssh="b1"))
+    assert host.mode(PATH) == 0o600
+
+
 def test_an_empty_section_takes_its_first_box() -> None:
     host = machine("boxes: {}\n")
     HostsFile(host).add("b", HostEntry(ssh="b1"))
