@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 VERSION_TIMEOUT_S = 5.0
+MAKE_WAY = "must have made way by then"
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -102,11 +103,9 @@ def _declared(text: str) -> Room:
 
 
 def place_of(box: Box, profile: Profile, *, now: bool = False, seen: Survey | None = None) -> Place:
-    """The devices that a profile's server will see: those it names, or those llama.cpp takes.
-
-    now: with what is free at this moment, for what runs beside all that runs already. seen: what
-    there is, where that was asked just now.
-    """
+    """The devices that a profile's server will see: those it names, or those llama.cpp takes. now:
+    with what is free at this moment, for what runs beside all that runs already. seen: what there
+    is, where that was asked just now."""
     seen = seen or survey(box, profile=profile)
     gpus, config = gpus_of(box, profile, seen), box.store.config
     if now:
@@ -155,7 +154,7 @@ def _held(gpu: Gpu, config: Config) -> str | None:
         return None
     return (
         f"{gpu.name}: {gpu.free_bytes >> 20} MiB are free now, the plan counts on"
-        f" {room.usable_bytes >> 20}: other programs must have made way by then"
+        f" {room.usable_bytes >> 20}: other programs {MAKE_WAY}"
     )
 
 
