@@ -18,6 +18,7 @@ from llmctl.engine.box import Box
 from llmctl.engine.devices import default_binary
 from llmctl.engine.learning import observed as observed_of
 from llmctl.engine.planning import (
+    MAKE_WAY,
     Place,
     Planned,
     declared_place,
@@ -25,6 +26,7 @@ from llmctl.engine.planning import (
     plan_file,
     plan_profile,
 )
+from llmctl.engine.pool import held_now
 from llmctl.engine.verify import Verified
 from llmctl.engine.verify import verify as ask
 from llmctl.errors import UsageError
@@ -109,7 +111,10 @@ def _tell(found: Planned, more: More, *, as_json: bool) -> None:
 
 
 def _of_profile(box: Box, name: str, place: Place | None, given: tuple[Any, ...]) -> Planned:
-    return plan_profile(box, name, place, lambda wanted: _changed(wanted, *given))
+    found = plan_profile(box, name, place, lambda wanted: _changed(wanted, *given))
+    if place is not None or not any(MAKE_WAY in one for one in found.warnings):
+        return found
+    return replace(found, warnings=(*found.warnings, *held_now(box, name)))
 
 
 def _of_file(box: Box, name: str, place: Place | None, given: tuple[Any, ...]) -> Planned:

@@ -28,11 +28,13 @@ class Ledger(msgspec.Struct, frozen=True):
     """What a profile needs to start, what is free now, and what each member of its pool that runs
     holds, with its replicas: bytes by device, or "host". It changes only when something starts or
     stops, so whoever has it can decide at once who goes: `engine.pool.ledger(box, name)` gives it
-    to the proxy, and `engine.pool.make_room` decides with it."""
+    to the proxy, and `engine.pool.make_room` decides with it. beside: who else holds how much of
+    what is needed, in sentences: residents, other groups, other programs."""
 
     need: Mapping[str, int]
     free: Mapping[str, int]
     holds: Mapping[str, Mapping[str, int]] = {}
+    beside: str = ""
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ A model that cannot be planned runs alone in its pool: all others make way for i
 each of them. That is a bound, too (ALONE).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -138,11 +138,14 @@ def lacking(ledger: Ledger, spaces: Iterable[Space]) -> dict[str, str]:
     return parts
 
 
-def holding(space: Space, holders: Sequence[Holder], words: Mapping[str, str]) -> str:
+def holding(
+    space: Space, holders: Sequence[Holder], words: Mapping[str, str], *, but: Container[str] = ()
+) -> str:
     """Who holds how much of a device, in a clause; empty: nobody. words: what else is to be said of
-    a holder, such as `busy`."""
+    a holder, such as `busy`. but: names that are not told."""
     sizes = [(one, one.of(space.key)) for one in holders]
-    told = [_told(f"holds {gib(size)}", one, words) for one, size in sizes if size >> 20]
+    shown = [(one, size) for one, size in sizes if size >> 20 and one.name not in but]
+    told = [_told(f"holds {gib(size)}", one, words) for one, size in shown]
     other = space.used_bytes - sum(size for one, size in sizes if not one.loading)
     if other >= NOTABLE:
         told.append(f"other programs and what runtimes take hold {gib(other)}")

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 VERSION_TIMEOUT_S = 5.0
+MAKE_WAY = "must have made way by then"
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -155,7 +156,7 @@ def _held(gpu: Gpu, config: Config) -> str | None:
         return None
     return (
         f"{gpu.name}: {gpu.free_bytes >> 20} MiB are free now, the plan counts on"
-        f" {room.usable_bytes >> 20}: other programs must have made way by then"
+        f" {room.usable_bytes >> 20}: other programs {MAKE_WAY}"
     )
 
 

@@ -1,6 +1,6 @@
 """Room for one more member of a pool: what there is, and which of the others stop for it."""
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -67,10 +67,19 @@ class Room(msgspec.Struct, frozen=True):
 
     def held(self, keys: Container[str], seen: Mapping[str, Seen] | None = None) -> str:
         """Who holds how much of these devices, as further sentences without the last full stop."""
+        told = self.each(lambda space: space.key in keys, seen)
+        return "".join(f". {text}" for text in told)
+
+    def each(
+        self, wanted: Callable[[Space], bool], seen: Mapping[str, Seen] | None = None, *,
+        but: Container[str] = (),
+    ) -> tuple[str, ...]:  # fmt: skip
+        """A clause for each of these devices of which somebody holds something. but: names that
+        are not told."""
         words = {one.name: self._word(one, seen) for one in self.holders}
-        short = (space for space in self.spaces if space.key in keys)
-        told = (holding(space, self.holders, words) for space in short)
-        return "".join(f". {text}" for text in told if text)
+        spaces = (space for space in self.spaces if wanted(space))
+        told = (holding(space, self.holders, words, but=but) for space in spaces)
+        return tuple(text for text in told if text)
 
     def _word(self, one: Holder, seen: Mapping[str, Seen] | None) -> str:
         if one.group != self.group:
@@ -119,7 +128,14 @@ def check_beside(box: Box, name: str) -> None:
 
 def ledger(box: Box, name: str) -> Ledger:
     """What a member of a pool needs, what is free now, and what each member that runs holds."""
-    return room_of(box, name).ledger
+    room = room_of(box, name)
+    told = room.each(lambda _: True, but=room.ledger.holds)
+    return msgspec.structs.replace(room.ledger, beside=" ".join(f"{one}." for one in told))
+
+
+def held_now(box: Box, name: str) -> tuple[str, ...]:
+    """Who holds how much of a profile's devices, in a clause for each of which not all is free."""
+    return room_of(box, name).each(lambda one: (one.free_bytes or 0) < one.whole_bytes)
 
 
 def chosen(room: Room, seen: Mapping[str, Seen]) -> tuple[str, ...]:

@@ -281,4 +281,4 @@ def _why(ledger: Ledger, members: Iterable[Member]) -> str:
         f"it needs {gib(need)} of {device}, and {gib(could)} could be free"
         for device, (need, could) in lacks.items()
     )
-    return f"It does not fit: {told}. {stay}".rstrip()
+    return " ".join(filter(None, (f"It does not fit: {told}.", stay, ledger.beside)))

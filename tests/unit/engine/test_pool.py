@@ -10,7 +10,7 @@ from support.world import UNIT_DIR, Run
 
 from llmctl.core.progress import Note
 from llmctl.engine.off import units_named
-from llmctl.engine.pool import Seen, ledger, make_room
+from llmctl.engine.pool import Seen, held_now, ledger, make_room
 from llmctl.engine.switch import Options, Switch, Switched, dry_run
 from llmctl.errors import DoesNotFitError, NothingRunsError, ProfileError, SwitchError
 
@@ -181,6 +181,19 @@ def test_residents_and_other_groups_hold_too_and_never_go() -> None:
     error = refused(world, "c", {"r": Seen(1e9), "x": Seen(1e9)})
     assert "r holds 1.13 GiB (resident), x holds 299 MiB (group x)" in error.message
     assert "other programs and what runtimes take hold 40" in error.message
+    told = ledger(world.box, "c").beside
+    assert told.startswith("CUDA0: r holds 1.13 GiB (resident), x holds 299 MiB (group x), other")
+    assert held_now(world.box, "c")[0] == told.partition(". host")[0].rstrip(".")
+
+
+def test_the_ledger_tells_of_others_but_not_of_members() -> None:
+    """Of members it says it in numbers."""
+    world = world_of()
+    assert ledger(world.box, "c").beside == ""
+    world.others_mib = 500
+    told = "CUDA0: other programs and what runtimes take hold 500 MiB."
+    assert ledger(world.box, "c").beside == told
+    assert held_now(world.box, "c")[0].startswith("CUDA0: a holds 1.13 GiB, b holds 1.13 GiB, ")
 
 
 def test_what_stops_already_is_waited_for() -> None:
