@@ -176,7 +176,7 @@ class Sharing:
         if served is None:
             return
         turns = self._board.turns(served.queue)
-        if turns.ready is None and turns.switching is None:
+        if turns.ready is None and turns.coming is None and turns.switching is None:
             self._board.denied(served, error)
 
     # For who looks on

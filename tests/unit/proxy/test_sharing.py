@@ -310,6 +310,25 @@ def test_who_cannot_be_weighed_is_told_why() -> None:
     run(play)
 
 
+def test_one_that_somebody_starts_meanwhile_is_not_refused() -> None:
+    async def play(scene: Scene) -> None:
+        scene.box.blind = HostError("Nobody says how much memory is free.")
+        one = scene.asks("a")
+        scene.board.turns("gpu/a").observed(None, "a", scene.now)
+
+        async def is_weighed() -> bool:
+            return scene.board.sharing.facts()["gpu"]["starting"] is None
+
+        await until(is_weighed)
+        assert one.is_waiting
+        assert not one.refused
+        scene.box.running.add("a")
+        await scene.board.look()
+        assert not one.is_waiting
+
+    run(play)
+
+
 def test_who_goes_while_it_is_weighed_starts_nothing() -> None:
     async def play(scene: Scene) -> None:
         one = scene.asks("a")
