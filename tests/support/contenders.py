@@ -22,6 +22,10 @@ PROXY_CORES, OTHER_CORES = {CORES[0]}, set(CORES[1:] or CORES)
 """The proxy has a core of its own; clients and server share the others."""
 
 
+AS_THE_UNIT = {"MALLOC_MMAP_THRESHOLD_": "131072"}
+"""Of the environment that llmctl-proxy.service gives to the proxy, what its memory depends on."""
+
+
 class Program:
     """A running program with its children. port: where it listens."""
 
@@ -158,7 +162,7 @@ def llmctl(
     port = free_port()
     compileall.compile_dir(tree / "llmctl", quiet=1)  # as an installed program is
     argv = [sys.executable, str(ROOT / "tests/bench/proxy_runner.py"), str(port)]
-    env = {**os.environ, "PYTHONPATH": str(tree), "GUARD": guard}
+    env = {**os.environ, **AS_THE_UNIT, "PYTHONPATH": str(tree), "GUARD": guard}
     log = work / name / "requests.jsonl"
     return Program(name, [*argv, str(upstream_port), str(log)], port, env=env)
 
@@ -170,7 +174,8 @@ def llmctl_alone(work: pathlib.Path) -> Program:
     (home / ".config/llmctl").mkdir(parents=True, exist_ok=True)
     (home / ".config/llmctl/config.yaml").write_text("proxy: {max_wait: 20s}\n")
     env = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(home), "LISTEN_FDS": "1"}
-    env |= {"XDG_CONFIG_HOME": str(home / ".config"), "XDG_STATE_HOME": str(home / "state")}
+    env |= {**AS_THE_UNIT, "XDG_CONFIG_HOME": str(home / ".config")}
+    env |= {"XDG_STATE_HOME": str(home / "state")}
     with socket.create_server(("127.0.0.1", 0)) as door:
         fd, port = door.fileno(), door.getsockname()[1]
         passing = f'exec 3<&{fd}; export LISTEN_PID=$$; exec "$@"'

@@ -110,6 +110,7 @@ def test_the_service_sees_the_files_that_were_meant() -> None:
     text = service(environment=AWKWARD).text
     assert values(text, "Environment") == [
         '"XDG_CONFIG_HOME=/home/100%% mine/\\"x\\""', "XDG_STATE_HOME=/s",
+        "MALLOC_MMAP_THRESHOLD_=131072",
     ]  # fmt: skip
 
 
