@@ -118,30 +118,31 @@ def test_a_box_elsewhere_is_examined(desk: Desk) -> None:
     site.llmctl("apply")
     site.profiles({"coder": ""}, threads=3)
     desk.sleeper.root("loginctl", "disable-linger", "llm")
-    taken = site.spawn("timeout", "60", "python3", "-c", LISTENER, str(site.port))
+    words = ("--user", "--collect", "--unit=squatter", "python3", "-c", LISTENER, str(site.port))
+    site.run("systemd-run", *words)
     try:
         eventually(lambda: site.exists(f"{site.home}/listening"), why="somebody has the port")
         told = json.loads(desk.llmctl("doctor", "--host", "big", "--json", status=1).stdout)
     finally:
         desk.sleeper.root("loginctl", "enable-linger", "llm")
-        site.remove(f"{site.home}/listening")  # it ends then
-        taken.result(timeout=70)
+        site.systemctl("stop", "squatter.service")
+        site.remove(f"{site.home}/listening")
     assert told["host"] == "big"
     found = {one["name"]: one for one in told["checks"]}
     wrong = {name for name, one in found.items() if one["state"] == "wrong"}
     assert wrong == {"linger", "models", "units", "ports"}  # this model is four bytes
     assert found["linger"]["findings"][0]["do"] == "on big: sudo loginctl enable-linger llm"
     assert found["units"]["findings"][0]["do"] == "llmctl apply --host big"
-    assert f"port {site.port} is taken by pid" in found["ports"]["findings"][0]["what"]
+    (taken,) = found["ports"]["findings"]
+    assert f"port {site.port} is taken by pid" in taken["what"]
+    assert taken["do"] == "on big: systemctl --user stop squatter.service"
     assert found["clock"]["state"] in ("ok", "advice")  # it is this machine's
     assert found["sleep"]["state"] == "ok"
 
 
 LISTENER = """\
-import pathlib, socket, sys, threading
+import pathlib, signal, socket, sys
 with socket.create_server(("127.0.0.1", int(sys.argv[1]))):
-    mark = pathlib.Path.home() / "listening"
-    mark.touch()
-    while mark.exists():
-        threading.Event().wait(0.05)
+    (pathlib.Path.home() / "listening").touch()
+    signal.pause()
 """
