@@ -77,6 +77,14 @@ class FixedKeeper:
         """See Keeper."""
         return ()
 
+    def slept(self) -> float | None:
+        """See LocalKeeper."""
+        return None
+
+    def look_after(self) -> tuple[str, ...]:
+        """See LocalKeeper."""
+        return ()
+
     def start_replica(self, name: str, number: int, *, timeout: float) -> int:
         """See Keeper."""
         raise AssertionError(f"there is one instance: {name}, {number}, {timeout}")
