@@ -1,5 +1,6 @@
 """Who we are: the keys that the user's own ssh would offer, in its order."""
 
+import contextlib
 import ipaddress
 import socket
 from collections.abc import Callable, Iterator
@@ -22,10 +23,14 @@ TAILNETS = tuple(map(ipaddress.ip_network, ("100.64.0.0/10", "fd7a:115c:a1e0::/4
 
 def log_in(transport: Transport, destination: Destination, *, ask: Ask) -> None:
     """Be let in as the user. HostError: says what was tried, and what would help."""
-    locked: list[str] = []
+    with contextlib.ExitStack() as agents:  # to be hung up afterwards
+        _log_in(transport, destination, _Keys(destination, ask, agents))
+
+
+def _log_in(transport: Transport, destination: Destination, keys: "_Keys") -> None:
     offered = 0
     allowed: list[str] = []
-    for tried, key in enumerate(_offers(destination, locked, ask)):
+    for tried, key in enumerate(_offers(destination, keys)):
         offered += key is not None
         try:
             transport.log_in(destination.user, key, ahead=not tried)
@@ -36,17 +41,15 @@ def log_in(transport: Transport, destination: Destination, *, ask: Ask) -> None:
                 break
         if transport.is_authenticated():
             return
-    raise _refused(destination, offered, locked, allowed)
+    raise _refused(destination, offered, keys.locked, allowed)
 
 
-def _offers(
-    destination: Destination, locked: list[str], ask: Ask
-) -> Iterator[paramiko.PKey | None]:
+def _offers(destination: Destination, keys: "_Keys") -> Iterator[paramiko.PKey | None]:
     """Keys, and nothing at all: Tailscale's own sshd knows from the network who asks."""
     tailnet = is_tailnet(destination.address)
     if tailnet:
         yield None
-    yield from _keys(destination, locked, ask)
+    yield from keys
     if not tailnet:
         yield None
 
@@ -59,30 +62,54 @@ def is_tailnet(address: str) -> bool:
         return address.endswith(".ts.net")
 
 
-def _keys(destination: Destination, locked: list[str], ask: Ask) -> Iterator[paramiko.PKey]:
-    """Those that the configuration names first, from the agent where it holds them; then the
-    agent's others; then files, since their passphrases may have to be asked for."""
-    held = {key.asbytes(): key for key in _agent_keys(destination.agent)}
-    named = {path: _public(path) for path in destination.identities}
-    first = [public for public in named.values() if public is not None and public in held]
-    yield from (held[public] for public in first)
-    if not destination.identities_only:
-        yield from (key for public, key in held.items() if public not in first)
-    for path, public in named.items():
-        if public not in held and (key := _from_file(path, locked, ask)) is not None:
-            yield key
+class _Keys:
+    """The keys of a person, one after the other. locked: files that nobody unlocked."""
 
+    def __init__(self, destination: Destination, ask: Ask, agents: contextlib.ExitStack) -> None:
+        self._destination, self._ask, self._agents = destination, ask, agents
+        self.locked: list[str] = []
 
-def _agent_keys(path: str | None) -> tuple[AgentKey, ...]:
-    if path is None:
-        return ()
-    connection = socket.socket(socket.AF_UNIX)
-    try:
-        connection.connect(path)
-        return _Agent(connection).get_keys()
-    except (OSError, paramiko.SSHException):
-        connection.close()
-        return ()  # a dead agent is no reason not to use the keys on the disk
+    def __iter__(self) -> Iterator[paramiko.PKey]:
+        """Those that the configuration names first, from the agent where it holds them; then the
+        agent's others; then files, since their passphrases may have to be asked for."""
+        held = {key.asbytes(): key for key in self._held()}
+        named = {path: _public(path) for path in self._destination.identities}
+        first = [public for public in named.values() if public is not None and public in held]
+        yield from (held[public] for public in first)
+        if not self._destination.identities_only:
+            yield from (key for public, key in held.items() if public not in first)
+        for path, public in named.items():
+            if public not in held and (key := self._from_file(path)) is not None:
+                yield key
+
+    def _held(self) -> tuple[AgentKey, ...]:
+        """The agent's. A dead agent is no reason not to use the keys on the disk."""
+        path = self._destination.agent
+        if path is None:
+            return ()
+        connection = self._agents.enter_context(socket.socket(socket.AF_UNIX))
+        try:
+            connection.connect(path)
+            return _Agent(connection).get_keys()
+        except (OSError, paramiko.SSHException):
+            return ()
+
+    def _from_file(self, path: str) -> paramiko.PKey | None:
+        if not Path(path).is_file():
+            return None
+        try:
+            key = _load(path, None)
+            if key is None and (phrase := self._ask(f"Passphrase for {path}: ")) is not None:
+                key = _load(path, phrase)
+        except (OSError, paramiko.SSHException):
+            return None  # a public key alone, or a kind that paramiko has not
+        if key is None:
+            self.locked.append(path)
+            return None
+        certificate = Path(f"{path}-cert.pub")
+        if certificate.is_file():
+            key.load_certificate(str(certificate))
+        return key
 
 
 class _Agent(AgentSSH):
@@ -102,24 +129,6 @@ def _public(path: str) -> bytes | None:
         except (OSError, ValueError):
             continue
     return None
-
-
-def _from_file(path: str, locked: list[str], ask: Ask) -> paramiko.PKey | None:
-    if not Path(path).is_file():
-        return None
-    try:
-        key = _load(path, None)
-        if key is None and (phrase := ask(f"Passphrase for {path}: ")) is not None:
-            key = _load(path, phrase)
-    except (OSError, paramiko.SSHException):
-        return None  # a public key alone, or a kind that paramiko has not
-    if key is None:
-        locked.append(path)
-        return None
-    certificate = Path(f"{path}-cert.pub")
-    if certificate.is_file():
-        key.load_certificate(str(certificate))
-    return key
 
 
 _KINDS = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)

@@ -14,8 +14,8 @@ import pytest
 from box.far import FarSite
 from kit.waiting import eventually
 from support.ssh_home import Operator
-from usermgr import scenarios
-from usermgr.site import DONE, FAILED, PROFILE, UNREACHABLE, to_yaml
+from usermgr.scenarios import last_words
+from usermgr.site import DONE, FAILED, UNREACHABLE, to_yaml
 
 from llmctl.errors import HostError, NoAnswerError
 from llmctl.host.ssh import SSHHost
@@ -65,14 +65,13 @@ def test_each_system_is_rendered_switched_and_stopped_from_afar(
     operator: Operator, relays: dict[str, Relay], any_box: Box
 ) -> None:
     far = far_site(operator, relays, any_box)
-    far.profiles({"a": "", "b": "exit=3@0"})
+    far.profiles({"a": "", "b": "oom"})
     assert "created" in far.llmctl("apply").stdout
     assert far.json("switch", "a")["state"] == "ready"
-    assert far.group() == ("a", "ready")
     told = far.llmctl("switch", "b", status=FAILED)
-    assert "it ended with status 3" in told.stderr
+    assert "error: b failed: the GPU ran out of memory" in told.stderr
     assert "a is ready again" in told.stderr
-    assert far.group() == ("a", "ready")
+    assert any("out of memory" in line for line in last_words(told))
     assert "listening on" in far.llmctl("logs").stdout
     assert far.llmctl("off").stdout == "stopped a\n"
     far.close()
@@ -82,14 +81,9 @@ def test_what_is_said_is_what_the_box_itself_says(far: FarSite) -> None:
     far.profiles({"a": "", "b": ""})
     far.llmctl("apply")
     far.llmctl("switch", "a")
-    for words in (["list"], ["show", "a"], ["render", "a"], ["devices"], ["apply", "--check"]):
+    for words in (["list"], ["show", "a"], ["apply", "--check"], ["show", "nobody", "--json"]):
         there = far.run("llmctl", *words, check=False)
         here = far.llmctl(*words, status=there.returncode)
-        assert (here.stdout, here.stderr) == (there.stdout, there.stderr)
-    for words in (["switch", "nobody"], ["show", "nobody", "--json"], ["plan", "a"]):
-        there = far.run("llmctl", *words, check=False)
-        here = far.llmctl(*words, status=there.returncode)
-        assert there.returncode == PROFILE
         assert (here.stdout, here.stderr) == (there.stdout, there.stderr)
     mine, its = (steady(json.loads(text)) for text in (
         far.llmctl("status", "--json").stdout, far.run("llmctl", "status", "--json").stdout,
@@ -103,12 +97,6 @@ def steady(status: dict[str, Any]) -> dict[str, Any]:
         for key in ("uptime_s", "memory_bytes"):
             assert one.pop(key) > 0
     return status
-
-
-def test_a_model_that_dies_is_told_with_its_last_words(far: FarSite) -> None:
-    scenarios.a_failed_switch_brings_the_old_model_back(
-        far, "load=9,oom@1", "the GPU ran out of memory", evidence="cudaMalloc failed"
-    )
 
 
 def test_two_machines_that_switch_at_once_end_with_one_model(far: FarSite) -> None:
