@@ -103,11 +103,9 @@ def _declared(text: str) -> Room:
 
 
 def place_of(box: Box, profile: Profile, *, now: bool = False, seen: Survey | None = None) -> Place:
-    """The devices that a profile's server will see: those it names, or those llama.cpp takes.
-
-    now: with what is free at this moment, for what runs beside all that runs already. seen: what
-    there is, where that was asked just now.
-    """
+    """The devices that a profile's server will see: those it names, or those llama.cpp takes. now:
+    with what is free at this moment, for what runs beside all that runs already. seen: what there
+    is, where that was asked just now."""
     seen = seen or survey(box, profile=profile)
     gpus, config = gpus_of(box, profile, seen), box.store.config
     if now:
