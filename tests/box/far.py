@@ -33,7 +33,7 @@ class FarSite(BoxSite):
         timeout: float = 120.0,
     ) -> Done:
         """As Site.llmctl, from afar."""
-        argv = [sys.executable, "-m", "llmctl", *words, "--host", self.box.name]
+        argv = self._argv(*words)
         done = subprocess.run(
             argv,
             env=self.operator.environ | dict(env or {}),
@@ -46,3 +46,17 @@ class FarSite(BoxSite):
         if "Traceback" in told.stderr or (status is not None and told.returncode != status):
             raise CommandFailedError([f"(wanted {status})", *argv], told)
         return told
+
+    def popen(self, *words: str) -> subprocess.Popen[str]:
+        """The same, still running."""
+        return subprocess.Popen(
+            self._argv(*words),
+            env=self.operator.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def _argv(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "llmctl", *words, "--host", self.box.name]

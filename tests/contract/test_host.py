@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.fakes import FakeHost, Output
+from support.scripted import ScriptedHost
 from support.ssh_home import Operator
 
+from llmctl.engine.known import KnownHost
 from llmctl.errors import HostError, NoAnswerError
 from llmctl.host.local import LocalHost
 
@@ -82,6 +84,14 @@ def capitals() -> Iterator[int]:
 
 
 @contextlib.contextmanager
+def known(directory: Path) -> Iterator[Subject]:
+    """What a survey brings counts as the host's own word."""
+    with contextlib.ExitStack() as stack:
+        host = KnownHost(ScriptedHost())
+        yield Subject(host, str(directory), lambda: stack.enter_context(capitals()))
+
+
+@contextlib.contextmanager
 def fake(directory: Path) -> Iterator[Subject]:
     host = FakeHost()
     pids = itertools.count(4000)
@@ -113,7 +123,7 @@ def fake(directory: Path) -> Iterator[Subject]:
     yield Subject(host, str(directory), serve)
 
 
-FACTORIES = {"local": local, "fake": fake}
+FACTORIES = {"local": local, "known": known, "fake": fake}
 
 
 @pytest.fixture(params=[*FACTORIES, pytest.param("ssh", marks=pytest.mark.box)])
@@ -192,6 +202,13 @@ def test_an_exit_status_is_an_answer(subject: Subject, status: int) -> None:
 def test_a_result_tells_what_was_run(subject: Subject) -> None:
     argv = ("sh", "-c", ARGS, "sh", "a b")
     assert subject.host.run(list(argv), timeout=30).argv == argv
+
+
+def test_commands_run_one_after_the_other_and_the_last_one_answers(subject: Subject) -> None:
+    first, second = (["sh", "-c", 'exit "$1"', "sh", status] for status in ("3", "4"))
+    assert subject.host.run_all([first, second], timeout=30).status == 4
+    missing = subject.host.run_all([first, ["sh", "-c", ARGS, "sh", "a b"]], timeout=30)
+    assert (missing.status, missing.stdout) == (0, "a b\0")
 
 
 def test_messages_are_in_english(subject: Subject) -> None:

@@ -10,6 +10,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from support.scripted import ScriptedHost
 
 from llmctl.engine.expecting import expect
 from llmctl.engine.known import KnownHost
@@ -35,7 +36,7 @@ esac
 UNIT = "[Service]\nExecStart=/opt/server --model @HOME@/models/a.gguf\n"
 
 
-class Counted(LocalHost):
+class Counted(ScriptedHost):
     """This machine, as if it were far away; `asked` is how often it was."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -43,12 +44,8 @@ class Counted(LocalHost):
         self.asked: list[str] = []
 
     def script(self, text: str, *, what: str, timeout: float, secret: bool = False) -> bytes:
-        del secret
         self.asked.append(what)
-        done = subprocess.run(
-            ["sh", "-c", text], env=dict(self.environ()), capture_output=True, timeout=timeout
-        )
-        return done.stdout
+        return super().script(text, what=what, timeout=timeout, secret=secret)
 
     def run(self, argv: Sequence[str], *, timeout: float) -> Result:
         self.asked.append(" ".join(argv))
