@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from kit.boxes import Box
 
 
+KEY = "a-key-kept-to-ourselves"
+
+
 @pytest.fixture(scope="session")
 def provisioner(
     request: pytest.FixtureRequest, tiny_models: Path, tmp_path_factory: pytest.TempPathFactory
@@ -92,7 +95,8 @@ def variables_of(system: str, release: Path, wheel: Path) -> dict[str, Any]:
         "base_user": "serve",  # who does not exist yet, and is not the one who logs in
         "llama_cpp_builds": [build],
         "llmctl_source": str(wheel),
-        "llmctl_config": {"models_dir": "/srv/models"},
+        "llmctl_config": {"models_dir": "/srv/models", "proxy": {"api_keys": "keys"}},
+        "llmctl_keys": [{"name": "tester", "key": KEY}],
         "llmctl_profiles": {
             "tiny": {"model": "llama-script.gguf", "ctx": 512},
             "other": {"model": "qwen3-script.gguf", "ctx": 512},

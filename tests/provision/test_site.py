@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from kit.boxes import SSH_CONFIG, SYSTEMS
 from kit.waiting import eventually
-from provision.conftest import prepare
+from provision.conftest import KEY, prepare
 from support.provisioning import soak
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ import json, sys, urllib.request
 asked = {"model": sys.argv[1], "messages": [{"role": "user", "content": "hi"}], "max_tokens": 8}
 request = urllib.request.Request(
     "http://127.0.0.1:1234/v1/chat/completions", json.dumps(asked).encode(),
-    {"Content-Type": "application/json"},
+    {"Content-Type": "application/json", "Authorization": "Bearer " + sys.argv[2]},
 )
 with urllib.request.urlopen(request, timeout=120) as answer:
     told = json.load(answer)
@@ -44,7 +44,7 @@ def as_user(box: Box, line: str, *, check: bool = True) -> Done:
 
 def chat(box: Box, model: str) -> Any:
     """Who answered through port 1234, and what."""
-    return json.loads(as_user(box, f"python3 -c {shlex.quote(CHAT)} {model}").stdout)
+    return json.loads(as_user(box, f"python3 -c {shlex.quote(CHAT)} {model} {KEY}").stdout)
 
 
 def serves(box: Box) -> None:
@@ -57,14 +57,14 @@ def serves(box: Box) -> None:
 
 
 def starts_at_boot(box: Box) -> None:
-    """Nobody logs in as the user, and still both answer."""
-
-    def is_up() -> bool:
-        return bool(chat(box, "tiny")[0] == "tiny")
-
-    assert eventually(is_up, why="the proxy answers after the boot")
-    line = "systemctl --user show --value --property=ActiveState llm-tiny.service"
-    assert as_user(box, line).stdout.strip() == "active"
+    """Nobody logs in as the user, and still model and proxy are there. The model comes first: a
+    request would start it, too."""
+    line = "systemctl --user is-active llm-tiny.service llmctl-proxy.socket"
+    eventually(
+        lambda: as_user(box, line, check=False).stdout.split() == ["active", "active"],
+        why="what is enabled runs after the boot",
+    )
+    assert chat(box, "tiny")[0] == "tiny"
 
 
 def test_a_fresh_box_answers(ground: Ground) -> None:
@@ -73,7 +73,11 @@ def test_a_fresh_box_answers(ground: Ground) -> None:
 
 
 def test_a_second_run_changes_nothing(ground: Ground) -> None:
-    assert ground.play("--diff").changed == []
+    again = ground.play("--diff")
+    assert again.changed == []
+    assert KEY not in ground.first.text + again.text
+    keys = ground.box.root("stat -c '%U %a' ~serve/.config/llmctl/keys").stdout
+    assert keys.split() == ["serve", "600"]
 
 
 def test_it_serves_after_a_reboot_and_a_power_cut(ground: Ground) -> None:
