@@ -63,11 +63,12 @@ def test_several_boxes_answer_at_once_and_a_dead_one_is_told(
     for system in ("trixie", "bookworm"):
         box(system).ssh(f"rm /home/llm/.config/llmctl/profiles/on-{system}.yaml")
     assert [one["host"] for one in answers] == ["trixie", NOBODY, "closet"]
-    assert [[row["name"] for row in one["answer"] or ()] for one in answers] == [
-        ["on-trixie"], [], ["on-bookworm"],
-    ]  # fmt: skip
+    here, dead, there = ([row["name"] for row in one["answer"] or ()] for one in answers)
+    assert ("on-trixie" in here, "on-bookworm" in here) == (True, False)  # and others' profiles
+    assert ("on-bookworm" in there, "on-trixie" in there) == (True, False)
+    assert dead == []
     kept = operator.home / ".cache/llmctl/boxes/closet.json"
-    assert json.loads(kept.read_text())["profiles"] == ["on-bookworm"]
+    assert json.loads(kept.read_text())["profiles"] == there
 
 
 def test_what_is_in_the_way_of_a_box_is_mended_by_what_is_said(

@@ -134,7 +134,7 @@ def test_llmctl_provision_does_the_same(ground: Ground, tmp_path: Path) -> None:
     config.mkdir()
     where = f"ssh://admin@{ground.box.name}"
     (config / "hosts.yaml").write_text(f"boxes: {{closet: {{ssh: '{where}'}}}}\n")
-    (config / "provision.yaml").write_text(json.dumps(variables))
+    (config / "provision.yaml").write_text(json.dumps(variables, sort_keys=True))
     env = {"XDG_CONFIG_HOME": str(tmp_path), "ANSIBLE_HOME": str(tmp_path / "a")}
     argv = [sys.executable, "-m", "llmctl", "provision", "closet"]
     done = ground.box.lab.run([*argv, "--json"], env=env, timeout=240, check=False)
