@@ -203,7 +203,7 @@ class Shared:
             return [Open(name)]
         free = cheapest(ledger.need, ledger.free, [_idle(one) for one in members])
         if free is None:
-            return [] if self._still_settles(name, now) else [Deny(name, _why(ledger, members))]
+            return [] if self._settles(name, now) else [Deny(name, _why(ledger, members))]
         if spare := sorted(self.spare & ledger.holds.keys()):
             return [Trim(one) for one in spare]
         if found is not None:
@@ -215,19 +215,20 @@ class Shared:
         return self._drain(name, tuple(self.closed) if does else free, now)
 
     def _evict(self, name: str, names: tuple[str, ...], now: float) -> list[Action]:
-        if self._still_settles(name, now):
-            self._ledgers.pop(name, None)  # until it is as free as it should be
+        if self._settles(name, now):
             return []
         self.evicting, self._room_for = names, name
         self.evictions += len(names)
         return [Evict(name, names)]
 
-    def _still_settles(self, name: str, now: float) -> bool:
-        return (
-            self._evicted is not None
-            and self._evicted[0] == name
-            and now - self._evicted[1] < SETTLES_S
-        )
+    def _settles(self, name: str, now: float) -> bool:
+        """May the memory of those that went for it still become free? It is looked at again until
+        it is as free as it should be."""
+        gone = self._evicted
+        still = gone is not None and gone[0] == name and now - gone[1] < SETTLES_S
+        if still:
+            self._ledgers.pop(name, None)
+        return still
 
     def _drain(self, name: str, names: tuple[str, ...], now: float) -> list[Action]:
         """Nobody new comes in to those that have to go; in the end nobody is left there. Who they

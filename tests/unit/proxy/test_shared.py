@@ -276,6 +276,31 @@ def test_memory_that_is_not_free_at_once_is_waited_for() -> None:
     assert pool.told == [f"stop {gone} for c", "start c"]
 
 
+def test_memory_that_comes_back_a_little_later_is_used_at_once() -> None:
+    """Also where nobody is left who could go: it is weighed again, not refused."""
+    pool = full(SharedPool(2, a=1, b=1, c=2))
+    waits = pool.asks("c")
+    pool.lag = 1
+    pool.gone()
+    assert pool.told == ["stop a,b for c"]
+    pool.lag = 0
+    pool.passes(1)
+    assert pool.told == ["stop a,b for c", "start c"]
+    pool.ready("c")
+    assert waits in pool.admitted
+
+
+def test_memory_that_does_not_come_back_is_told() -> None:
+    pool = full(SharedPool(2, a=1, b=1, c=2))
+    waits = pool.asks("c")
+    pool.lag = 1
+    pool.gone()
+    pool.passes(SETTLES_S - 1)
+    assert waits not in pool.refused
+    pool.passes(KNOWN_FOR_S)
+    assert waits in pool.refused
+
+
 def test_replicas_with_nothing_to_do_go_before_any_member() -> None:
     pool = full(SharedPool(3, a=2, b=1, c=1))
     pool.shared.spare = frozenset("a")
