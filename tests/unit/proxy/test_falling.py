@@ -183,6 +183,30 @@ def test_the_clients_own_faults_are_told_by_whom_it_asked(status: int) -> None:
         assert it.was_asked("b") == 0
 
 
+def test_what_becomes_of_the_one_that_was_left_is_nothing_to_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While another box is asked for its context, the server that was left is stopped."""
+    with Chain(model("a", ATTIC, ctx=512)) as it:
+
+        async def told(_: object) -> int:
+            it.proxy.board._part("a")
+            it.proxy.board.end_all("a", Trouble(502, "hung", "a has not answered."))
+            return 32768
+
+        monkeypatch.setattr("llmctl.proxy.falling.ctx_of", told)
+        client = it.asks("a")
+
+        async def overflows() -> None:
+            it.of("a").says(said(400, OVERFLOW))
+
+        it._runner.run(overflows())
+        it.settle()
+        it.of("attic/coder").says(FINE)
+        assert by(client) == (200, "attic/coder", "a")
+        assert (it.was_asked("a"), it.was_asked("attic/coder")) == (1, 1)
+
+
 def test_a_context_overflow_goes_to_a_larger_one_only() -> None:
     chain = model("a", "b", "big", ctx=512), model("b", ctx=8192), model("big", ctx=16384)
     with Chain(*chain) as it:
