@@ -200,6 +200,7 @@ class Shared:
         found = cheapest(ledger.need, ledger.free, going)
         if found == ():
             self.starting, self._opened_at, self._room_for = name, now, None
+            self._closed_for, self.closed = None, frozenset()
             return [Open(name)]
         free = cheapest(ledger.need, ledger.free, [_idle(one) for one in members])
         if free is None:
@@ -218,6 +219,7 @@ class Shared:
         if self._settles(name, now):
             return []
         self.evicting, self._room_for = names, name
+        self.closed &= frozenset(names)  # those that stay after all need not be empty
         self.evictions += len(names)
         return [Evict(name, names)]
 

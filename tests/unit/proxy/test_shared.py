@@ -175,6 +175,24 @@ def test_nobody_starves() -> None:
     assert pool.shared.closed == frozenset()
 
 
+def test_one_that_need_not_go_after_all_takes_requests_at_once() -> None:
+    """The other one has nothing to do first, and goes."""
+    pool = full()
+    busy = {name: pool.asks(name) for name in "ab"}
+    pool.asks("c")
+    pool.passes(MAX_WAIT + 1)
+    (closed,) = pool.shared.closed
+    (other,) = {"a", "b"} - {closed}
+    later = pool.asks(closed)
+    assert later not in pool.admitted
+    pool.done(busy[other])
+    assert pool.told == [f"stop {other} for c"]
+    assert later in pool.admitted
+    pool.gone()
+    assert pool.starting == {"c"}
+    assert pool.asks(closed) in pool.admitted
+
+
 def test_who_is_to_go_stays_the_same_until_it_has_gone() -> None:
     """One that has just ended its work is no longer the cheapest one. If others were chosen for
     that, it would be let in again, and none would ever be free."""
