@@ -166,7 +166,7 @@ class Shared:
         """Members that are to start: since when the first request waits for each, and its name. The
         one for whom others went is the first."""
         found = [
-            (next(iter(one.waiting.values())).since, name)
+            (min(waiter.since for waiter in one.waiting.values()), name)
             for name, one in self.turns.items()
             if one.waiting and one.autoswitch and not one.busy and not one.leaving
             and one.ready is None and one.coming is None and one.switching is None

@@ -175,6 +175,21 @@ def test_nobody_starves() -> None:
     assert pool.shared.closed == frozenset()
 
 
+def test_nobody_starves_for_those_who_come_from_another_model() -> None:
+    """Each that falls back to c keeps its place, which is before those who came for c alone."""
+    pool = full()
+    busy = {name: pool.asks(name) for name in "ab"}
+    waits = pool.asks("c")
+    for _ in range(int(MAX_WAIT)):
+        pool.passes(1)
+        pool.asks("c", since=pool.now)
+    (closed,) = pool.shared.closed
+    pool.done(busy[closed])
+    pool.gone()
+    pool.ready("c")
+    assert waits in pool.admitted
+
+
 def test_one_that_need_not_go_after_all_takes_requests_at_once() -> None:
     """The other one has nothing to do first, and goes."""
     pool = full()
