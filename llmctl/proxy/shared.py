@@ -146,9 +146,11 @@ class Shared:
         """What is to be done now. It is asked whenever anything of the above, or anything in the
         Turns, may have changed, and once a second."""
         self._see_start(now)
-        if self.is_at_work or self.is_held_up:
+        if self.is_at_work:
             return []
         wanting = self._wanting()
+        if self.is_held_up and not (wanting and self._is_too_long(now - wanting[0][0])):
+            return []
         names = [name for _, name in wanting]
         if self._closed_for not in names:
             self._closed_for, self.closed = None, frozenset()
@@ -186,7 +188,11 @@ class Shared:
     def _is_loading(self, waited: float) -> bool:
         """Does somebody else's start go on? It ends as it ends, within bounds."""
         is_one = any(one.coming is not None or one.leaving for one in self.turns.values())
-        return is_one and waited < self.max_wait + self.drain_timeout
+        return is_one and not self._is_too_long(waited)
+
+    def _is_too_long(self, waited: float) -> bool:
+        """What does not end by itself is no longer waited for."""
+        return waited >= self.max_wait + self.drain_timeout
 
     def _towards(self, name: str, waited: float, now: float) -> list[Action]:
         """The next step to its start; none: it has to wait."""

@@ -366,6 +366,17 @@ def test_nothing_is_decided_while_a_replica_starts() -> None:
     assert len(pool.told) == 1
 
 
+def test_a_replica_that_never_comes_up_keeps_nobody_out_for_ever() -> None:
+    """An earlier proxy may have started it, and so nobody gives it up."""
+    pool = full()
+    pool.shared.is_held_up = True
+    pool.asks("c")
+    pool.passes(MAX_WAIT + DRAIN - 1)
+    assert pool.told == []
+    pool.passes(2)
+    assert len(pool.told) == 1
+
+
 def test_loads_are_measured() -> None:
     pool = SharedPool()
     pool.asks("a")
