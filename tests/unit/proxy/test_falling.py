@@ -377,6 +377,26 @@ def test_who_rests_is_still_the_last_resort() -> None:
         assert by(client) == (200, "a", "b")
 
 
+@pytest.mark.parametrize("dies", [False, True])
+def test_who_rests_and_is_asked_last_is_heard_where_all_fail(dies: bool) -> None:
+    """What the other box said first, such as that our key is wrong, means nothing to the client."""
+    with Chain(model("a", ATTIC)) as it:
+        for _ in range(2):
+            it.asks("a")
+            it.of("a").says(NO_MEMORY)
+            it.of("attic/coder").says(FINE)
+            it.now += 2
+        client = it.asks("a")
+        it.of("attic/coder").says(said(401, b'{"error":{"message":"Invalid API key"}}'))
+        if dies:
+            for _ in range(4):  # the first may have been an old connection
+                it.of("a").dies()
+        else:
+            it.of("a").says(NO_MEMORY)
+        assert by(client) == (502 if dies else 500, "a", "attic/coder")
+        assert (b"a went away" if dies else b"no memory") in heard(client)[2]
+
+
 def test_a_replica_that_goes_away_is_followed_by_its_own_model() -> None:
     with Chain(model("a", "b"), model("b")) as it:
         client = it.asks("a")
