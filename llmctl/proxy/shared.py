@@ -96,7 +96,8 @@ class Shared:
         """Members with replicas that have nothing to do."""
         self.is_held_up = False
         """Does a replica start or end? What is free is not known then."""
-        self._room_for: str | None = None
+        self.room_for: str | None = None
+        """The member for which others went, or go."""
         self._closed_for: str | None = None
         self._opened_at = self._closed_since = 0.0
         self._has_cut = False
@@ -154,8 +155,8 @@ class Shared:
         names = [name for _, name in wanting]
         if self._closed_for not in names:
             self._closed_for, self.closed = None, frozenset()
-        if self._room_for not in names:
-            self._room_for = None
+        if self.room_for not in names:
+            self.room_for = None
         if not wanting or self._is_loading(now - wanting[0][0]):
             return []
         for since, name in wanting:
@@ -173,7 +174,7 @@ class Shared:
             if one.waiting and one.autoswitch and not one.busy and not one.leaving
             and one.ready is None and one.coming is None and one.switching is None
         ]  # fmt: skip
-        return sorted(found, key=lambda one: (one[1] != self._room_for, one))
+        return sorted(found, key=lambda one: (one[1] != self.room_for, one))
 
     def _see_start(self, now: float) -> None:
         """Has the start under way ended?"""
@@ -205,7 +206,7 @@ class Shared:
         going = [one if is_late or self._may_go(one, now) else _busy(one) for one in members]
         found = cheapest(ledger.need, ledger.free, going)
         if found == ():
-            self.starting, self._opened_at, self._room_for = name, now, None
+            self.starting, self._opened_at, self.room_for = name, now, None
             self._closed_for, self.closed = None, frozenset()
             return [Open(name)]
         free = cheapest(ledger.need, ledger.free, [_idle(one) for one in members])
@@ -224,7 +225,7 @@ class Shared:
     def _evict(self, name: str, names: tuple[str, ...], now: float) -> list[Action]:
         if self._settles(name, now):
             return []
-        self.evicting, self._room_for = names, name
+        self.evicting, self.room_for = names, name
         self.closed &= frozenset(names)  # those that stay after all need not be empty
         self.evictions += len(names)
         return [Evict(name, names)]

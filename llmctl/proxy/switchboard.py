@@ -175,6 +175,15 @@ class Switchboard:
         """The connections to an instance."""
         return self.pools.of(served)
 
+    @property
+    def routes(self) -> Table:
+        """The table for requests: while nothing is active, those that name no model are for the one
+        that is about to start."""
+        if self.table.default is not None:
+            return self.table
+        found = (one for one in (*self.loading, *self.sharing.starts) if one in self.table.served)
+        return self.table.with_coming(next(found, None))
+
     # Requests
 
     def arrive(self, request: Waiting, served: Served, *, since: float | None) -> None:

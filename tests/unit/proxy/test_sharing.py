@@ -491,6 +491,27 @@ def test_of_several_the_one_used_last_is_for_requests_that_name_none() -> None:
     run(play)
 
 
+def test_while_the_only_one_makes_room_requests_that_name_none_are_for_the_next() -> None:
+    async def play(scene: Scene) -> None:
+        box, board = scene.box, scene.board
+        box.whole = 1
+        await scene.runs("a")
+        assert board.routes.default == "a"
+        box.calls.clear()
+        box.may_end.clear()
+        waits = scene.asks("b")
+        await scene.calls("stop a")
+        assert (board.table.default, board.routes.default) == (None, "b")
+        box.may_end.set()
+        await scene.admits(waits)
+        assert board.routes.default == "b"
+        box.running = set()
+        await board.look()
+        assert board.routes.default is None
+
+    run(play)
+
+
 def test_what_an_earlier_proxy_left_is_known() -> None:
     """Who answers, who is idle since when this one began, and what is to be weighed."""
 
