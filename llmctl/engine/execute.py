@@ -20,7 +20,7 @@ from llmctl.core.words import profile_of
 from llmctl.engine.box import Box
 from llmctl.engine.clock import Clock
 from llmctl.engine.replica_units import running_replicas
-from llmctl.engine.wait import Waiter, await_stopped
+from llmctl.engine.wait import Waiter, await_stopped, not_stopped
 from llmctl.errors import HostError, NoAnswerError
 from llmctl.store.server_key import make_server_key
 
@@ -102,7 +102,7 @@ class Executor:
             self._box, units, clock=self._clock, report=self._report, timeout=STOP_TIMEOUT_S
         )
         if left:
-            raise NoAnswerError(f"{', '.join(left)} did not stop within {STOP_TIMEOUT_S:.0f} s.")
+            raise NoAnswerError(not_stopped(self._box, left, timeout=STOP_TIMEOUT_S))
         self._box.systemd.forget_failures(units)
 
     def _wait(self, profile: str) -> Outcome:

@@ -9,7 +9,7 @@ from llmctl.core.unit import Header, Owner, read_header
 from llmctl.core.words import DEFAULT_GROUP, RESIDENT, instance_of, unit_name
 from llmctl.engine.box import Box
 from llmctl.engine.clock import Clock
-from llmctl.engine.wait import await_stopped
+from llmctl.engine.wait import await_stopped, not_stopped
 from llmctl.errors import HostError, UsageError
 
 
@@ -74,7 +74,7 @@ def off(box: Box, units: Sequence[str], *, clock: Clock, report: Report, timeout
     left = await_stopped(box, names, clock=clock, report=report, timeout=timeout)
     if left:
         raise HostError(
-            f"{', '.join(left)} did not stop within {timeout:.0f} s.",
+            not_stopped(box, left, timeout=timeout),
             hint=f"See `systemctl --user status {left[0]}`.",
         )
     box.systemd.forget_failures(names)

@@ -143,12 +143,21 @@ def in_charge(box: Box, rivals: Sequence[str]) -> str | None:
 def await_stopped(
     box: Box, units: Sequence[str], *, clock: Clock, report: Report, timeout: float
 ) -> tuple[str, ...]:
-    """Until units are gone; those that are not within `timeout` seconds are returned."""
+    """Until units are gone that were told to stop; those that are not within `timeout` seconds are
+    returned. Nobody waits for one that somebody has started meanwhile: it is among these."""
     began = clock.now()
-    while left := tuple(one.unit for one in box.systemd.status(units) if one.holds_on):
-        elapsed = clock.now() - began
-        if elapsed > timeout:
-            return left
-        report(Waiting(f"{', '.join(left)} is stopping", elapsed))
+    while left := [one for one in box.systemd.status(units) if one.holds_on]:
+        names, elapsed = tuple(one.unit for one in left), clock.now() - began
+        if elapsed > timeout or all(one.is_running for one in left):
+            return names
+        report(Waiting(f"{', '.join(names)} is stopping", elapsed))
         clock.sleep(min(0.25, max(0.02, elapsed / 20)))
     return ()
+
+
+def not_stopped(box: Box, left: Sequence[str], *, timeout: float) -> str:
+    """What is wrong with those that `await_stopped` gave. A stop that is under way is a job, so a
+    unit that runs without one was started after it was told to stop."""
+    if all(one.is_running for one in box.systemd.status(left)):
+        return f"{', '.join(left)} was started again by somebody."
+    return f"{', '.join(left)} did not stop within {timeout:.0f} s."

@@ -189,7 +189,7 @@ class Course:
         self._leave_queue()
         self._uncount()
         self._guarded_by(None)
-        self._tries = 0
+        self._tries, self.served = 0, None  # what becomes of that model is nothing to it any more
 
     def _guarded_by(self, healing: "Healing | None") -> None:
         if self._healing is not None:

@@ -163,20 +163,21 @@ def there(far: Far) -> Served:
 
 
 class Walk:
-    """One request's way along a chain. tried: who was left, and why. need: see Failure."""
+    """One request's way along a chain. asked: the model that it asked for. tried: who was left, and
+    why. need: see Failure."""
 
     def __init__(
         self, steps: Sequence[Served], rests: Callable[[Served], bool] = lambda _: False
     ) -> None:
         resting = [one for one in steps if rests(one)]
         awake = [one for one in steps if one not in resting]
-        self._asked = steps[0].name
+        self.asked = steps[0].name
         self._left = deque([*awake, *resting])
         self.at = self._left.popleft()
         self.tried: list[tuple[str, Failure]] = []
         self.need = 0
-        if self.at.name != self._asked:
-            self.tried.append((self._asked, Failure("resting", "it failed a short while ago")))
+        if self.at.name != self.asked:
+            self.tried.append((self.asked, Failure("resting", "it failed a short while ago")))
 
     @property
     def is_first(self) -> bool:
@@ -217,7 +218,7 @@ class Walk:
         what became of the others."""
         others = [
             f"{name}: {failure.told}" for name, failure in self.tried
-            if name != self._asked and failure.told
+            if name != self.asked and failure.told
         ]  # fmt: skip
         if not others:
             return trouble

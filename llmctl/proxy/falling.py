@@ -119,8 +119,8 @@ class Falling:
         failure = of_trouble(trouble, is_first=self._is_first)
         if failure is None:
             return trouble
-        if self._is_first:
-            self._first = trouble
+        if self._is_first or self._is_asked:
+            self._first, self._kept = trouble, None
         if not self._fails(failure):
             self._ends()
         return None
@@ -128,10 +128,12 @@ class Falling:
     def failed(self, failure: Failure, held: Held | None) -> bool:
         """See Judge."""
         is_first, served = self._is_first, self._walk.at
-        if is_first and held is not None:
-            self._kept = served, self._walk.passed, held
-        elif is_first:
-            self._first = Trouble(502, "server_error", f"{served.name} failed: {failure.told}")
+        is_heard = is_first or self._is_asked
+        if is_heard and held is not None:
+            self._kept, self._first = (served, self._walk.passed, held), None
+        elif is_heard:
+            told = f"{served.name} failed: {failure.told}"
+            self._first, self._kept = Trouble(502, "server_error", told), None
         if self._fails(failure):
             return True
         if is_first:
@@ -144,6 +146,12 @@ class Falling:
     def _is_first(self) -> bool:
         """Has nobody failed yet?"""
         return self._first is None and self._kept is None
+
+    @property
+    def _is_asked(self) -> bool:
+        """Is it the model that was asked for? If all fail, it is heard, also where it rested and
+        so was asked last."""
+        return self._walk.at.name == self._walk.asked
 
     def _fails(self, failure: Failure) -> bool:
         """Somebody is left. Does somebody follow?"""

@@ -35,7 +35,7 @@ class Replicas:
     ) -> None:  # fmt: skip
         self._board, self._keeper, self._requests = board, keeper, requests
         self._now, self._told = now, told
-        self.changes = 0
+        self.changes, self._is_held = 0, False
         self.machines: dict[str, Instances] = {}
         self._served: dict[tuple[str, int], Served] = {}
 
@@ -47,7 +47,7 @@ class Replicas:
         """With the settings of now."""
         found = self.machines.setdefault(served.name, Instances())
         found.most, found.slots = served.most, served.slots
-        found.idle_timeout = served.idle_timeout_s
+        found.idle_timeout, found.is_held = served.idle_timeout_s, self._is_held
         return found
 
     # Requests
@@ -95,6 +95,7 @@ class Replicas:
 
     def hold(self, *, is_held: bool) -> None:
         """May none be started now?"""
+        self._is_held = is_held
         for machine in self.machines.values():
             machine.is_held = is_held
 

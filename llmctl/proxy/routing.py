@@ -94,6 +94,13 @@ class Table(msgspec.Struct, frozen=True):
         """This profile has become the active one there."""
         return msgspec.structs.replace(self, active={**self.active, queue: name})
 
+    def with_coming(self, name: str | None) -> "Table":
+        """This profile is about to start. None: none is."""
+        if name is None:
+            return self
+        coming = {**self.coming, self.served[name].queue: name}
+        return msgspec.structs.replace(self, coming=coming)
+
     def without(self, queue: str) -> "Table":
         """The one that was active there is not any more."""
         active = {one: name for one, name in self.active.items() if one != queue}

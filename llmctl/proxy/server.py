@@ -138,7 +138,7 @@ class Proxy:
         if board.problem is not None and not board.table.served:
             return Trouble(503, "not_configured", board.problem, retry_after_s=10)
         rules = Rules(board.settings.unknown_model, self.models_of(key))
-        return route(board.table, model=model, forced=forced, rules=rules)
+        return route(board.routes, model=model, forced=forced, rules=rules)
 
     # Time
 

@@ -96,7 +96,8 @@ class Shared:
         """Members with replicas that have nothing to do."""
         self.is_held_up = False
         """Does a replica start or end? What is free is not known then."""
-        self._room_for: str | None = None
+        self.room_for: str | None = None
+        """The member for which others went, or go."""
         self._closed_for: str | None = None
         self._opened_at = self._closed_since = 0.0
         self._has_cut = False
@@ -146,14 +147,16 @@ class Shared:
         """What is to be done now. It is asked whenever anything of the above, or anything in the
         Turns, may have changed, and once a second."""
         self._see_start(now)
-        if self.is_at_work or self.is_held_up:
+        if self.is_at_work:
             return []
         wanting = self._wanting()
+        if self.is_held_up and not (wanting and self._is_too_long(now - wanting[0][0])):
+            return []
         names = [name for _, name in wanting]
         if self._closed_for not in names:
             self._closed_for, self.closed = None, frozenset()
-        if self._room_for not in names:
-            self._room_for = None
+        if self.room_for not in names:
+            self.room_for = None
         if not wanting or self._is_loading(now - wanting[0][0]):
             return []
         for since, name in wanting:
@@ -166,12 +169,12 @@ class Shared:
         """Members that are to start: since when the first request waits for each, and its name. The
         one for whom others went is the first."""
         found = [
-            (next(iter(one.waiting.values())).since, name)
+            (min(waiter.since for waiter in one.waiting.values()), name)
             for name, one in self.turns.items()
             if one.waiting and one.autoswitch and not one.busy and not one.leaving
             and one.ready is None and one.coming is None and one.switching is None
         ]  # fmt: skip
-        return sorted(found, key=lambda one: (one[1] != self._room_for, one))
+        return sorted(found, key=lambda one: (one[1] != self.room_for, one))
 
     def _see_start(self, now: float) -> None:
         """Has the start under way ended?"""
@@ -186,7 +189,11 @@ class Shared:
     def _is_loading(self, waited: float) -> bool:
         """Does somebody else's start go on? It ends as it ends, within bounds."""
         is_one = any(one.coming is not None or one.leaving for one in self.turns.values())
-        return is_one and waited < self.max_wait + self.drain_timeout
+        return is_one and not self._is_too_long(waited)
+
+    def _is_too_long(self, waited: float) -> bool:
+        """What does not end by itself is no longer waited for."""
+        return waited >= self.max_wait + self.drain_timeout
 
     def _towards(self, name: str, waited: float, now: float) -> list[Action]:
         """The next step to its start; none: it has to wait."""
@@ -199,11 +206,12 @@ class Shared:
         going = [one if is_late or self._may_go(one, now) else _busy(one) for one in members]
         found = cheapest(ledger.need, ledger.free, going)
         if found == ():
-            self.starting, self._opened_at, self._room_for = name, now, None
+            self.starting, self._opened_at, self.room_for = name, now, None
+            self._closed_for, self.closed = None, frozenset()
             return [Open(name)]
         free = cheapest(ledger.need, ledger.free, [_idle(one) for one in members])
         if free is None:
-            return [] if self._still_settles(name, now) else [Deny(name, _why(ledger, members))]
+            return [] if self._settles(name, now) else [Deny(name, _why(ledger, members))]
         if spare := sorted(self.spare & ledger.holds.keys()):
             return [Trim(one) for one in spare]
         if found is not None:
@@ -215,19 +223,21 @@ class Shared:
         return self._drain(name, tuple(self.closed) if does else free, now)
 
     def _evict(self, name: str, names: tuple[str, ...], now: float) -> list[Action]:
-        if self._still_settles(name, now):
-            self._ledgers.pop(name, None)  # until it is as free as it should be
+        if self._settles(name, now):
             return []
-        self.evicting, self._room_for = names, name
+        self.evicting, self.room_for = names, name
+        self.closed &= frozenset(names)  # those that stay after all need not be empty
         self.evictions += len(names)
         return [Evict(name, names)]
 
-    def _still_settles(self, name: str, now: float) -> bool:
-        return (
-            self._evicted is not None
-            and self._evicted[0] == name
-            and now - self._evicted[1] < SETTLES_S
-        )
+    def _settles(self, name: str, now: float) -> bool:
+        """May the memory of those that went for it still become free? It is looked at again until
+        it is as free as it should be."""
+        gone = self._evicted
+        still = gone is not None and gone[0] == name and now - gone[1] < SETTLES_S
+        if still:
+            self._ledgers.pop(name, None)
+        return still
 
     def _drain(self, name: str, names: tuple[str, ...], now: float) -> list[Action]:
         """Nobody new comes in to those that have to go; in the end nobody is left there. Who they

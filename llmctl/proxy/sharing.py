@@ -102,6 +102,12 @@ class Sharing:
         for shared in self.pools.values():
             shared.changed()
 
+    @property
+    def starts(self) -> list[str]:
+        """Members that are about to start, or for which others go."""
+        found = (one.starting or one.weighing or one.room_for for one in self.pools.values())
+        return [name for name in found if name is not None]
+
     # Doing what the machines say
 
     def _settle(self, shared: Shared) -> None:

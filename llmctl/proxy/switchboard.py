@@ -17,6 +17,7 @@ from llmctl.proxy.failures import CUT, Failures
 from llmctl.proxy.fallback import Rests
 from llmctl.proxy.keeper import Keeper, Seen
 from llmctl.proxy.loading import Loading
+from llmctl.proxy.moving import move
 from llmctl.proxy.parties import Told, Waiting
 from llmctl.proxy.pool import Pool
 from llmctl.proxy.pools import Pools
@@ -114,6 +115,7 @@ class Switchboard:
     def _observe(self, seen: Seen) -> None:
         self.settings, self.keys, self.is_known = seen.settings, seen.keys, True
         self.sharing.looks(seen.served)
+        move(self.table, seen.served, self._requests.values(), self.turns)
         self.table = Table.of(seen.served, self.sharing.by_use(seen.ready), seen.coming)
         for queue in {one.queue for one in seen.served} | set(self.queues):
             turns = self.turns(queue)
@@ -172,6 +174,15 @@ class Switchboard:
     def pool(self, served: Served) -> Pool:
         """The connections to an instance."""
         return self.pools.of(served)
+
+    @property
+    def routes(self) -> Table:
+        """The table for requests: while nothing is active, those that name no model are for the one
+        that is about to start."""
+        if self.table.default is not None:
+            return self.table
+        found = (one for one in (*self.loading, *self.sharing.starts) if one in self.table.served)
+        return self.table.with_coming(next(found, None))
 
     # Requests
 
@@ -271,6 +282,7 @@ class Switchboard:
         stopped = (model,) if isinstance(error, TakenDownError) else ()
         try:
             seen = await asyncio.to_thread(self._keeper.look)
+            move(self.table, seen.served, self._requests.values(), self.turns)
             self.table = Table.of(seen.served, seen.ready, seen.coming)
             ready, coming = seen.ready.get(queue), seen.coming.get(queue)
         except LlmctlError as blind:

@@ -51,11 +51,11 @@ class SharedPool:
         self.shared.pinned |= {name}
         return self
 
-    def asks(self, name: str) -> int:
-        """A request; its ticket."""
+    def asks(self, name: str, *, since: float | None = None) -> int:
+        """A request; its ticket. since: it has waited for another model before."""
         ticket = next(self._tickets)
         self._of[ticket] = name
-        self._do(name, self.turns[name].arrive(ticket, name, self.now))
+        self._do(name, self.turns[name].arrive(ticket, name, self.now, since=since))
         return ticket
 
     def leaves(self, ticket: int) -> None:

@@ -179,6 +179,31 @@ def test_a_model_that_does_not_stop_in_time_is_an_error() -> None:
     assert caught.value.hint == f"See `systemctl --user status {A}`."
 
 
+def test_nobody_waits_for_one_that_somebody_starts_again_meanwhile() -> None:
+    """It answers, and its end would be waited for in vain: by the proxy, with all its clients."""
+    world = make_world()
+    world.goes(A, Run(stop_s=1e6))
+    world.start(A)
+    began = world.clock.now()
+    world.clock.after(1.0, lambda: world.start(A))
+    with pytest.raises(HostError, match=f"{A} was started again by somebody"):
+        stop(world, A)
+    assert world.clock.now() - began < 2
+    assert world.up() == [A]
+
+
+def test_the_others_are_waited_for_all_the_same() -> None:
+    world = make_world()
+    world.goes(A, Run(stop_s=1e6))
+    world.goes(V, Run(stop_s=8.0))
+    world.start(A)
+    world.start(V)
+    world.clock.after(1.0, lambda: world.start(A))
+    with pytest.raises(HostError, match=f"^{A} was started again by somebody"):
+        stop(world, A, V)
+    assert world.up() == [A]
+
+
 def test_a_crash_loop_is_ended_and_forgotten() -> None:
     world = make_world()
     world.goes(A, Run(crash_s=0.1, again=True))

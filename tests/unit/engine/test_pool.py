@@ -10,7 +10,7 @@ from support.world import UNIT_DIR, Run
 
 from llmctl.core.progress import Note
 from llmctl.engine.off import units_named
-from llmctl.engine.pool import Seen, held_now, ledger, make_room
+from llmctl.engine.pool import Seen, held_now, ledger, make_room, settled_room
 from llmctl.engine.switch import Options, Switch, Switched, dry_run
 from llmctl.errors import DoesNotFitError, NothingRunsError, ProfileError, SwitchError
 
@@ -68,6 +68,17 @@ def test_the_ledger_is_what_the_plans_and_the_card_say() -> None:
     assert found.holds["a"]["CUDA0 as planned"] == found.holds["b"]["CUDA0 as planned"]
     assert 1153 * MIB < found.holds["a"]["CUDA0 as planned"] <= 1154 * MIB
     assert found.holds["a"]["CUDA0"] <= found.holds["a"]["CUDA0 as planned"]
+
+
+def test_a_member_that_is_started_again_while_it_stops_is_one_that_runs() -> None:
+    world = world_of()
+    world.goes(B, Run(stop_s=1e6))
+    world.stop(B)
+    began = world.clock.now()
+    world.clock.after(1.0, lambda: world.start(B))
+    found = settled_room(world.box, "c", clock=world.clock, report=print)
+    assert [one.name for one in found.holders] == ["a", "b"]
+    assert world.clock.now() - began < 5
 
 
 def test_what_other_programs_hold_is_not_free() -> None:

@@ -183,6 +183,30 @@ def test_the_clients_own_faults_are_told_by_whom_it_asked(status: int) -> None:
         assert it.was_asked("b") == 0
 
 
+def test_what_becomes_of_the_one_that_was_left_is_nothing_to_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While another box is asked for its context, the server that was left is stopped."""
+    with Chain(model("a", ATTIC, ctx=512)) as it:
+
+        async def told(_: object) -> int:
+            it.proxy.board._part("a")
+            it.proxy.board.end_all("a", Trouble(502, "hung", "a has not answered."))
+            return 32768
+
+        monkeypatch.setattr("llmctl.proxy.falling.ctx_of", told)
+        client = it.asks("a")
+
+        async def overflows() -> None:
+            it.of("a").says(said(400, OVERFLOW))
+
+        it._runner.run(overflows())
+        it.settle()
+        it.of("attic/coder").says(FINE)
+        assert by(client) == (200, "attic/coder", "a")
+        assert (it.was_asked("a"), it.was_asked("attic/coder")) == (1, 1)
+
+
 def test_a_context_overflow_goes_to_a_larger_one_only() -> None:
     chain = model("a", "b", "big", ctx=512), model("b", ctx=8192), model("big", ctx=16384)
     with Chain(*chain) as it:
@@ -351,6 +375,26 @@ def test_who_rests_is_still_the_last_resort() -> None:
         it.of("b").says(NO_MEMORY)
         it.of("a").says(FINE)
         assert by(client) == (200, "a", "b")
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_who_rests_and_is_asked_last_is_heard_where_all_fail(dies: bool) -> None:
+    """What the other box said first, such as that our key is wrong, means nothing to the client."""
+    with Chain(model("a", ATTIC)) as it:
+        for _ in range(2):
+            it.asks("a")
+            it.of("a").says(NO_MEMORY)
+            it.of("attic/coder").says(FINE)
+            it.now += 2
+        client = it.asks("a")
+        it.of("attic/coder").says(said(401, b'{"error":{"message":"Invalid API key"}}'))
+        if dies:
+            for _ in range(4):  # the first may have been an old connection
+                it.of("a").dies()
+        else:
+            it.of("a").says(NO_MEMORY)
+        assert by(client) == (502 if dies else 500, "a", "attic/coder")
+        assert (b"a went away" if dies else b"no memory") in heard(client)[2]
 
 
 def test_a_replica_that_goes_away_is_followed_by_its_own_model() -> None:

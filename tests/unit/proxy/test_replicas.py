@@ -199,6 +199,20 @@ def test_where_there_is_no_room_the_first_one_answers() -> None:
     run(play)
 
 
+def test_none_is_started_while_a_pool_wants_the_memory() -> None:
+    """Also of a model that nobody had asked until then."""
+
+    async def play(scene: Scene) -> None:
+        scene.board.replicas.hold(is_held=True)
+        requests = [scene.asks(), scene.asks()]
+        assert [one.seats for one in requests] == [["a:12340"], ["a:12340"]]
+        scene.board.replicas.hold(is_held=False)
+        scene.asks()
+        await scene.has_told(2, "starting")
+
+    run(play)
+
+
 def test_what_generates_nothing_needs_no_instance_of_its_own() -> None:
     async def play(scene: Scene) -> None:
         scene.asks()

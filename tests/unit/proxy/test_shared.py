@@ -175,6 +175,39 @@ def test_nobody_starves() -> None:
     assert pool.shared.closed == frozenset()
 
 
+def test_nobody_starves_for_those_who_come_from_another_model() -> None:
+    """Each that falls back to c keeps its place, which is before those who came for c alone."""
+    pool = full()
+    busy = {name: pool.asks(name) for name in "ab"}
+    waits = pool.asks("c")
+    for _ in range(int(MAX_WAIT)):
+        pool.passes(1)
+        pool.asks("c", since=pool.now)
+    (closed,) = pool.shared.closed
+    pool.done(busy[closed])
+    pool.gone()
+    pool.ready("c")
+    assert waits in pool.admitted
+
+
+def test_one_that_need_not_go_after_all_takes_requests_at_once() -> None:
+    """The other one has nothing to do first, and goes."""
+    pool = full()
+    busy = {name: pool.asks(name) for name in "ab"}
+    pool.asks("c")
+    pool.passes(MAX_WAIT + 1)
+    (closed,) = pool.shared.closed
+    (other,) = {"a", "b"} - {closed}
+    later = pool.asks(closed)
+    assert later not in pool.admitted
+    pool.done(busy[other])
+    assert pool.told == [f"stop {other} for c"]
+    assert later in pool.admitted
+    pool.gone()
+    assert pool.starting == {"c"}
+    assert pool.asks(closed) in pool.admitted
+
+
 def test_who_is_to_go_stays_the_same_until_it_has_gone() -> None:
     """One that has just ended its work is no longer the cheapest one. If others were chosen for
     that, it would be let in again, and none would ever be free."""
@@ -276,6 +309,31 @@ def test_memory_that_is_not_free_at_once_is_waited_for() -> None:
     assert pool.told == [f"stop {gone} for c", "start c"]
 
 
+def test_memory_that_comes_back_a_little_later_is_used_at_once() -> None:
+    """Also where nobody is left who could go: it is weighed again, not refused."""
+    pool = full(SharedPool(2, a=1, b=1, c=2))
+    waits = pool.asks("c")
+    pool.lag = 1
+    pool.gone()
+    assert pool.told == ["stop a,b for c"]
+    pool.lag = 0
+    pool.passes(1)
+    assert pool.told == ["stop a,b for c", "start c"]
+    pool.ready("c")
+    assert waits in pool.admitted
+
+
+def test_memory_that_does_not_come_back_is_told() -> None:
+    pool = full(SharedPool(2, a=1, b=1, c=2))
+    waits = pool.asks("c")
+    pool.lag = 1
+    pool.gone()
+    pool.passes(SETTLES_S - 1)
+    assert waits not in pool.refused
+    pool.passes(KNOWN_FOR_S)
+    assert waits in pool.refused
+
+
 def test_replicas_with_nothing_to_do_go_before_any_member() -> None:
     pool = full(SharedPool(3, a=2, b=1, c=1))
     pool.shared.spare = frozenset("a")
@@ -305,6 +363,17 @@ def test_nothing_is_decided_while_a_replica_starts() -> None:
     assert pool.told == []
     pool.shared.is_held_up = False
     pool.settle()
+    assert len(pool.told) == 1
+
+
+def test_a_replica_that_never_comes_up_keeps_nobody_out_for_ever() -> None:
+    """An earlier proxy may have started it, and so nobody gives it up."""
+    pool = full()
+    pool.shared.is_held_up = True
+    pool.asks("c")
+    pool.passes(MAX_WAIT + DRAIN - 1)
+    assert pool.told == []
+    pool.passes(2)
     assert len(pool.told) == 1
 
 

@@ -404,6 +404,55 @@ def test_a_pool_that_becomes_exclusive_is_one_group_again() -> None:
     run(play)
 
 
+def test_requests_go_along_when_a_group_becomes_a_pool() -> None:
+    """What is under way keeps its model from being stopped, and who waits starts his only into
+    room."""
+
+    async def play(scene: Scene) -> None:
+        scene.box.mode, scene.box.running, scene.box.whole = False, {"a"}, 1
+        await scene.board.look()
+        works, waits = scene.asks("a"), scene.asks("b")
+        assert not works.is_waiting
+        scene.now, scene.box.mode = 5.0, True
+        await scene.board.look()
+        facts = scene.board.sharing.facts()["gpu"]["members"]
+        assert (facts["a"]["in_flight"], facts["b"]["waiting"]) == (1, 1)
+        assert scene.board.turns("gpu").busy == {}
+        scene.now = 10.0
+        works.ends()
+        assert scene.board.turns("gpu/a").busy == {}
+        await scene.calls("stop a", "start b")
+        await scene.admits(waits)
+        waits.ends()
+        assert scene.board.turns("gpu/b").busy == {}
+
+    run(play)
+
+
+def test_requests_go_along_when_a_pool_becomes_exclusive() -> None:
+    """They do not make a model start beside those of the group."""
+
+    async def play(scene: Scene) -> None:
+        scene.box.running, scene.box.whole = {"a"}, 1
+        await scene.board.look()
+        works, first = scene.asks("a"), scene.asks("b")
+        scene.now = 1.0
+        second = scene.asks("c")
+        scene.box.mode = False
+        await scene.board.look()
+        gpu = scene.board.turns("gpu")
+        assert gpu.busy == {"a": 1}
+        assert [one.model for one in gpu.waiting.values()] == ["b", "c"]
+        assert scene.box.calls == []
+        works.ends()
+        await scene.calls("start b")
+        await scene.admits(first)
+        assert second.is_waiting
+        assert gpu.busy == {"b": 1}
+
+    run(play)
+
+
 def test_a_spare_replica_goes_first_and_none_is_started_meanwhile() -> None:
     async def play(scene: Scene) -> None:
         box = scene.box
@@ -438,6 +487,27 @@ def test_of_several_the_one_used_last_is_for_requests_that_name_none() -> None:
         scene.box.running = {"x"}
         await scene.board.look()
         assert scene.board.table.default == "x"
+
+    run(play)
+
+
+def test_while_the_only_one_makes_room_requests_that_name_none_are_for_the_next() -> None:
+    async def play(scene: Scene) -> None:
+        box, board = scene.box, scene.board
+        box.whole = 1
+        await scene.runs("a")
+        assert board.routes.default == "a"
+        box.calls.clear()
+        box.may_end.clear()
+        waits = scene.asks("b")
+        await scene.calls("stop a")
+        assert (board.table.default, board.routes.default) == (None, "b")
+        box.may_end.set()
+        await scene.admits(waits)
+        assert board.routes.default == "b"
+        box.running = set()
+        await board.look()
+        assert board.routes.default is None
 
     run(play)
 
