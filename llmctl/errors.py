@@ -61,6 +61,10 @@ class NoAnswerError(HostError):
     """A command was sent and its outcome is not known: it must not be sent again."""
 
 
+class LostError(NoAnswerError):
+    """The same, since the way to the box is gone: nothing more can be asked of it."""
+
+
 class SwitchError(LlmctlError):
     """The switch failed; a model of the group runs: the earlier one, or whoever displaced yours.
 

@@ -7,7 +7,7 @@ import typer
 
 from llmctl.cli.boxes import LOCAL, open_box
 from llmctl.cli.options import HostOption, JsonOption, VerboseOption
-from llmctl.cli.output import answer, answer_json, warn
+from llmctl.cli.output import answer, answer_json, typed_here, warn
 from llmctl.cli.paths import working_dir
 from llmctl.core.memory.advice import shortage
 from llmctl.core.memory.request import placing
@@ -68,8 +68,9 @@ def _show(draft: Draft) -> None:
     for one in draft.plan.offers if draft.plan else ():
         answer(f"offer: {one}")
     answer("next:")
-    width = max(map(len, _next(draft)))
-    for command, what in _next(draft).items():
+    commands = {typed_here(command): what for command, what in _next(draft).items()}
+    width = max(map(len, commands))
+    for command, what in commands.items():
         answer(f"  {command.ljust(width)}  # {what}")
 
 

@@ -6,12 +6,15 @@ never markup: a model's path may hold `[brackets]`.
 
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
+from llmctl.core.finding import with_host
 from llmctl.errors import LlmctlError, SwitchError
 
 if TYPE_CHECKING:
@@ -66,8 +69,20 @@ def answer_json(facts: Mapping[str, Any] | Sequence[Any]) -> None:
     answer(msgspec.json.format(msgspec.json.encode(facts), indent=2).decode())
 
 
+def typed_here(text: str) -> str:
+    """What llmctl says to type, such that it means the box that `--host` has named: without it, it
+    would mean this machine. A $LLMCTL_HOST needs no saying: it holds for what is typed next, too.
+    """
+    words = sys.argv[1:]
+    named = {after for before, after in pairwise(words) if before == "--host"}
+    named |= {word.removeprefix("--host=") for word in words if word.startswith("--host=")}
+    return with_host(text, shlex.quote(named.pop())) if len(named) == 1 else text
+
+
 def say(text: str, *, style: str = "") -> None:
     """A line of the conversation. What stands in a file may be in it, but moves no cursor."""
+    if text.startswith(("error: ", "hint: ", "warning: ")):
+        text = typed_here(text)
     text = "".join(one if one.isprintable() or one in "\n\t" else f"{one!a}"[1:-1] for one in text)
     if style and is_terminal(sys.stderr):
         console(sys.stderr).print(text, style=style)
@@ -151,7 +166,8 @@ def telling(lines: Sequence[str]) -> list[str]:
 
 def error_facts(error: LlmctlError) -> dict[str, Any]:
     """The JSON shape of an error."""
-    facts: dict[str, Any] = {"message": error.message, "hint": error.hint}
+    hint = error.hint and typed_here(error.hint)
+    facts: dict[str, Any] = {"message": error.message, "hint": hint}
     facts["status"] = error.exit_status
     if isinstance(error, SwitchError):
         facts["evidence"] = telling(error.evidence)

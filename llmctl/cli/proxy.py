@@ -10,7 +10,7 @@ from llmctl.cli.apply import show_changes
 from llmctl.cli.boxes import LOCAL, open_box
 from llmctl.cli.far import on_the_box, proxy_python
 from llmctl.cli.options import HostOption, JsonOption, VerboseOption
-from llmctl.cli.output import answer, answer_json, duration, gib, warn
+from llmctl.cli.output import answer, answer_json, duration, gib, typed_here, warn
 from llmctl.cli.progress import Progress
 from llmctl.core.proxy_unit import SERVICE, SOCKET
 from llmctl.engine.clock import SystemClock
@@ -83,7 +83,7 @@ def status(
         answer_json(facts(seen))
         return
     if not seen.installed:
-        answer("the proxy is not installed: llmctl proxy install")
+        answer(typed_here("the proxy is not installed: llmctl proxy install"))
     else:
         for line in _lines(seen):
             answer(line)

@@ -41,12 +41,18 @@ def advice(what: str, *, why: str, do: str) -> Finding:
 
 
 _OURS = re.compile(
-    r"\bllmctl (proxy \w+|apply|devices|doctor|list|logs|off|plan|scan|show|status|switch)\b"
+    r"\bllmctl (proxy \w+|apply|devices|disable|doctor|enable|list|logs|new|off|plan|render|scan"
+    r"|show|status|switch)\b(?![^`;.\n]* --host\b)"
 )
+
+
+def with_host(text: str, host: str) -> str:
+    """llmctl's own commands in a text, with the box that they are meant for."""
+    return _OURS.sub(lambda found: f"{found[0]} --host {host}", text)
 
 
 def from_elsewhere(finding: Finding, host: str) -> Finding:
     """The same for somebody who looks at a box from another machine: llmctl's own commands are
     typed here, all else there."""
-    do = _OURS.sub(rf"llmctl \1 --host {host}", finding.do)
+    do = with_host(finding.do, host)
     return msgspec.structs.replace(finding, do=do if do != finding.do else f"on {host}: {do}")

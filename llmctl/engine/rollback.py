@@ -15,10 +15,13 @@ from llmctl.engine.wait import in_charge
 from llmctl.errors import (
     DisplacedError,
     HostError,
+    LostError,
+    NoAnswerError,
     NothingRunsError,
     ProfileError,
     SwitchError,
     TakenDownError,
+    UnreachableError,
     sentence,
 )
 
@@ -37,7 +40,10 @@ class Rollback:
         self._previous = switch.previous
 
     def after(self, outcome: Outcome) -> SwitchError:
-        """The error that tells all, once everything that can be restored is."""
+        """The error that tells all, once everything that can be restored is.
+
+        NoAnswerError, raised: the way to the box was lost meanwhile.
+        """
         place = self._switch.target.place
         if isinstance(outcome, Gone) and (
             rival := in_charge(self._box, (*place.rivals, *place.foreign))
@@ -70,10 +76,17 @@ class Rollback:
             present = self._box.store.unit_text(observed.previous) if observed.previous else None
             steps = plan_rollback(wanted, observed, self._done, present=present)
             restored = all(self._undo(step) for step in steps)
+        except (LostError, UnreachableError) as error:
+            raise self._unknown(why, error) from None
         except HostError as error:
             clause = f"{why.what}; and going back failed too: {sentence(error.message)}"
             return why.error(NothingRunsError, f"{self._name} failed: {clause}")
         return self._told(why, steps, restored=restored)
+
+    def _unknown(self, why: Failure, error: HostError) -> NoAnswerError:
+        failed = f"{self._name} failed: {why.what}. {sentence(error.message)}"
+        what = f"{self._previous} runs again" if self._previous else "anything runs now"
+        return NoAnswerError(f"{failed} Whether {what} is not known.", hint="Run `llmctl status`.")
 
     def _undo(self, step: Step) -> bool:
         outcome = self._switch.executor.do(step, back=True)

@@ -26,7 +26,14 @@ from llmctl.engine.execute import Executor
 from llmctl.engine.pool_switch import check_room_beside, leaving_for, members_beside, renewed
 from llmctl.engine.replica_units import replica_file
 from llmctl.engine.rollback import Rollback
-from llmctl.errors import HostError, NoAnswerError, NothingRunsError, SwitchError, sentence
+from llmctl.errors import (
+    HostError,
+    NoAnswerError,
+    NothingRunsError,
+    SwitchError,
+    UnreachableError,
+    sentence,
+)
 
 TIMEOUT_S = 120.0
 
@@ -201,7 +208,7 @@ class Switch:
             lost = isinstance(error, NoAnswerError) and self.executor.asked
             if lost or isinstance(step, AwaitReady):
                 raise self._unknown(error) from None
-            if not isinstance(step, Start | Restart):
+            if not isinstance(step, Start | Restart) or isinstance(error, UnreachableError):
                 raise  # nothing has changed but files, and the error names them
             if self.previous is None:
                 raise NothingRunsError(error.message, hint=error.hint) from None

@@ -49,13 +49,24 @@ class SSHHost:
         self._ask = ask
         self._lock = threading.Lock()
         self._link: Link | None = None
+        self._failure: HostError | None = None
         self._environ: dict[str, str] | None = None
 
     def link(self) -> Link:
-        """The connection. Once lost it stays so: who was in the middle of something must say so."""
+        """The connection. Once lost it stays so: who was in the middle of something must say so.
+
+        One that could not be made is not tried again either: commands ask several things at once,
+        and each would wait for its own time-out.
+        """
         with self._lock:
+            if self._failure is not None:
+                raise self._failure
             if self._link is None:
-                self._link = connect(self._target, self._ours, ask=self._ask)
+                try:
+                    self._link = connect(self._target, self._ours, ask=self._ask)
+                except HostError as error:
+                    self._failure = error
+                    raise
             return self._link
 
     def close(self) -> None:

@@ -38,7 +38,9 @@ def _log_in(transport: Transport, destination: Destination, keys: "_Keys") -> No
             allowed = error.allowed_types
         except paramiko.SSHException:  # this one was not good enough, or the server has had enough
             if not transport.is_active():
-                break
+                if tried or transport.said_goodbye:
+                    break
+                raise  # nothing was refused
         if transport.is_authenticated():
             return
     raise _refused(destination, offered, keys.locked, allowed)

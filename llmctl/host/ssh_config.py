@@ -8,6 +8,7 @@ Include.
 import os
 import pwd
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -23,7 +24,13 @@ CONNECT_TIMEOUT_S = 10.0
 PORT = 22
 RESOLVE_TIMEOUT_S = 10.0
 _SAFE = re.compile(r"[^\s-][^\s]*")
-_TOKEN = re.compile(r"%([%hnpr])")
+_TOKEN = re.compile(r"%([%dhiknpru])")
+"""Those of ssh_config(5), TOKENS, that `ssh -G` leaves as they are, but for hashes of others."""
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+_NEXT_PATH = re.compile(r"\s+(?=[/~%$])")
+"""Between paths; `ssh -G` tells them without quotes, and a home directory may have a space."""
+_URI = re.compile(r"ssh://((?:[^@/]*@)?)(?:\[([^]]+)\]|([^]:/[]+))(?::(\d+))?/?")
+_JUMP = re.compile(r"(?:[^@/]*@)?(?:\[[^]]+\]|[^]:[]+):\d+")
 
 
 class Destination(msgspec.Struct, frozen=True):
@@ -61,24 +68,33 @@ def resolve(name: str, environ: Mapping[str, str]) -> Destination:
         )
     home = environ.get("HOME") or str(Path("~").expanduser())
     ssh = shutil.which("ssh", path=environ.get("PATH"))
-    found = _by_ssh(ssh, name, environ, home) if ssh else _by_paramiko(name, home)
-    return _destination(name, found, environ, home)
+    place, port = _place(name)
+    found = _by_ssh(ssh, place, port, environ, home) if ssh else _by_paramiko(place, port, home)
+    return _destination(name, place, found, environ, home)
+
+
+def _place(name: str) -> tuple[str, str]:
+    """[USER@]HOST and the port, if it is said. ssh itself takes no IPv6 address in a URI."""
+    found = _URI.fullmatch(name)
+    return (f"{found[1]}{found[2] or found[3]}", found[4] or "") if found else (name, "")
 
 
 _Found = Mapping[str, list[str]]
 """Options by their names in small letters; those that may stand repeatedly have several values."""
 
 
-def _by_ssh(ssh: str, name: str, environ: Mapping[str, str], home: str) -> _Found:
+def _by_ssh(ssh: str, name: str, port: str, environ: Mapping[str, str], home: str) -> _Found:
     listed = _listed_home()
+    file = () if _is_same(home, listed) else _file_words(home)
     try:
         done = subprocess.run(
-            [ssh, "-G", *(() if _is_same(home, listed) else _file_words(home)), "--", name],
+            [ssh, "-G", *file, *(("-p", port) if port else ()), "--", name],
             env=dict(environ),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=RESOLVE_TIMEOUT_S,
-            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",
             check=False,
         )
     except subprocess.TimeoutExpired:
@@ -111,7 +127,7 @@ def _file_words(home: str) -> tuple[str, ...]:
     return ("-F", str(file) if file.is_file() else "none")
 
 
-def _by_paramiko(name: str, home: str) -> _Found:
+def _by_paramiko(name: str, port: str, home: str) -> _Found:
     import paramiko
 
     user, _, host = name.rpartition("@")
@@ -131,26 +147,32 @@ def _by_paramiko(name: str, home: str) -> _Found:
     }
     kinds = ("ed25519", "ecdsa", "rsa")
     found.setdefault("identityfile", [f"~/.ssh/id_{kind}" for kind in kinds])
-    if user:
-        found["user"] = [user]
-    return found
+    said = {"user": user, "port": port}
+    return found | {key: [value] for key, value in said.items() if value}
 
 
-def _destination(name: str, found: _Found, environ: Mapping[str, str], home: str) -> Destination:
+def _destination(
+    name: str, place: str, found: _Found, environ: Mapping[str, str], home: str
+) -> Destination:
     def one(key: str, default: str = "") -> str:
         return found.get(key, [default])[0]
 
-    def paths(values: Iterable[str]) -> tuple[str, ...]:
-        return tuple(_expanded(value, home) for value in values if value not in ("", "none"))
+    def filled(text: str) -> str:
+        return _TOKEN.sub(lambda match: tokens[match[1]], text)
 
-    host = name.rpartition("@")[2]
+    def paths(values: Iterable[str]) -> tuple[str, ...]:
+        wanted = (value for value in values if value not in ("", "none"))
+        return tuple(_expanded(filled(value), environ, home) for value in wanted)
+
+    host = place.rpartition("@")[2]
     address, port = one("hostname", host), int(one("port", str(PORT)))
     user = one("user") or environ.get("USER") or pwd.getpwuid(os.getuid()).pw_name
-    tokens = {"%": "%", "h": address, "n": host, "p": str(port), "r": user}
-    command = _TOKEN.sub(lambda match: tokens[match[1]], one("proxycommand"))
-    jumps = one("proxyjump")
-    known = one("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2").split()
-    system = one("globalknownhostsfile", "/etc/ssh/ssh_known_hosts").split()
+    tokens = {"%": "%", "d": home, "h": address, "n": host, "p": str(port), "r": user}
+    tokens |= {"i": str(os.getuid()), "k": one("hostkeyalias") or host}
+    tokens |= {"u": environ.get("USER", "")}
+    command, jumps = filled(one("proxycommand")), filled(one("proxyjump"))
+    known = one("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2")
+    system = one("globalknownhostsfile", "/etc/ssh/ssh_known_hosts")
     seconds = one("connecttimeout")
     return Destination(
         name=name,
@@ -160,12 +182,21 @@ def _destination(name: str, found: _Found, environ: Mapping[str, str], home: str
         identities=paths(found.get("identityfile", ())),
         identities_only=one("identitiesonly") == "yes",
         agent=_agent(one("identityagent"), environ, home),
-        jumps=tuple(jumps.split(",")) if jumps not in ("", "none") else (),
+        jumps=tuple(map(_jump, jumps.split(","))) if jumps not in ("", "none") else (),
         command=command if command not in ("", "none") else None,
-        known_hosts=paths((*known, *system)),
+        known_hosts=paths((*_files(known), *_files(system))),
         key_alias=one("hostkeyalias") or None,
         timeout=float(seconds) if seconds.isdigit() and int(seconds) else CONNECT_TIMEOUT_S,
     )
+
+
+def _files(text: str) -> list[str]:
+    return shlex.split(text) if '"' in text else _NEXT_PATH.split(text)
+
+
+def _jump(word: str) -> str:
+    """A word of ProxyJump as ssh takes a destination: a port is said in a URI alone."""
+    return f"ssh://{word}" if _JUMP.fullmatch(word) else word
 
 
 def _agent(given: str, environ: Mapping[str, str], home: str) -> str | None:
@@ -174,11 +205,14 @@ def _agent(given: str, environ: Mapping[str, str], home: str) -> str | None:
         return None
     if given in ("", "SSH_AUTH_SOCK"):
         return environ.get("SSH_AUTH_SOCK") or None
-    return environ.get(given[1:]) if given.startswith("$") else _expanded(given, home)
+    if given.startswith("$") and not given.startswith("${"):
+        return environ.get(given[1:])
+    return _expanded(given, environ, home)
 
 
-def _expanded(path: str, home: str) -> str:
-    for start in ("~/", "%d/", "${HOME}/"):
-        if path.startswith(start):
-            return f"{home}/{path.removeprefix(start)}"
-    return path
+def _expanded(path: str, environ: Mapping[str, str], home: str) -> str:
+    known = {**environ, "HOME": home}
+    path = _VARIABLE.sub(lambda match: known.get(match[1], match[0]), path)
+    if path.startswith("~/"):
+        return f"{home}/{path.removeprefix('~/')}"
+    return os.path.expanduser(path)  # noqa: PTH111  # of somebody else, who need not be there

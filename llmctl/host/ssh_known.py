@@ -1,43 +1,95 @@
 """Is it the box that it says it is? known_hosts decides, and nothing is trusted in silence."""
 
 import base64
+import binascii
+import fnmatch
 import hashlib
-from collections.abc import Sequence
-from typing import Any
+import hmac
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+import msgspec
 import paramiko
 
 from llmctl.errors import HostError
 from llmctl.host.ssh_config import PORT, Destination
 
+_REVOKED = "@revoked"
+
+
+class KnownKey(msgspec.Struct, frozen=True):
+    """A line of a known_hosts file. names: patterns, or the hash of a name. marker: "" or one that
+    begins with @."""
+
+    names: str
+    kind: str
+    blob: bytes
+    marker: str
+
+    def is_of(self, name: str) -> bool:
+        """Is that host meant?"""
+        if self.names.startswith("|1|"):
+            return _is_hash_of(self.names, name)
+        patterns = self.names.split(",")
+        return any(_fits(name, one) for one in patterns) and not any(
+            _fits(name, one[1:]) for one in patterns if one.startswith("!")
+        )
+
+
+def _fits(name: str, pattern: str) -> bool:
+    """As ssh compares: `*` and `?` alone mean something, and small letters are capitals."""
+    return fnmatch.fnmatchcase(name.lower(), pattern.lower().replace("[", "[[]"))
+
+
+def _is_hash_of(hashed: str, name: str) -> bool:
+    try:
+        salt, digest = (base64.b64decode(word) for word in hashed.split("|")[2:4])
+    except ValueError:
+        return False
+    return hmac.compare_digest(hmac.digest(salt, name.lower().encode(), "sha1"), digest)
+
+
+def parse_known_hosts(text: str) -> Iterator[KnownKey]:
+    """The keys of a file: sshd(8), SSH_KNOWN_HOSTS FILE FORMAT. As ssh does, lines that say nothing
+    are passed over: paramiko's own reader ends at the first of them, and at any marker."""
+    for line in text.splitlines():
+        marker, *words = line.split() if line.lstrip().startswith("@") else ("", *line.split())
+        if len(words) < 3 or words[0].startswith("#"):
+            continue
+        try:
+            blob = base64.b64decode(words[2], validate=True)
+        except binascii.Error:
+            continue
+        yield KnownKey(words[0], words[1], blob, marker)
+
 
 def known_types(destination: Destination) -> tuple[str, ...]:
     """The kinds of keys that are known of a box: those it should be asked for first."""
-    return tuple(_known(destination))
+    return tuple(dict.fromkeys(one.kind for one in _known(destination) if not one.marker))
 
 
 def check_key(destination: Destination, key: paramiko.PKey) -> None:
-    """HostError: the key is unknown, or another one is known."""
+    """HostError: the key is unknown, or others are known, or it is marked as revoked."""
     known = _known(destination)
-    if key.get_name() in known:
-        if known[key.get_name()] == key.asbytes():
-            return
-        raise _changed(destination, key)
-    raise _changed(destination, key) if known else _unknown(destination, key)
+    if any(one.blob == key.asbytes() and one.marker == _REVOKED for one in known):
+        raise _revoked(destination, key)
+    theirs = [one.blob for one in known if not one.marker]
+    if key.asbytes() in theirs:
+        return
+    raise _changed(destination, key) if theirs else _unknown(destination, key)
 
 
-def _known(destination: Destination) -> dict[str, bytes]:
-    """Kinds of keys and the keys, of the first file that has each."""
-    found: dict[str, bytes] = {}
+def _known(destination: Destination) -> list[KnownKey]:
+    """What all files say of a box. A certificate's authority (@cert-authority) vouches for
+    certificates, which paramiko does not ask for."""
+    found: list[KnownKey] = []
     for path in destination.known_hosts:
-        entries = paramiko.HostKeys()
         try:
-            entries.load(path)
+            text = Path(path).read_text("utf-8", "replace")
         except OSError:
             continue  # most people have one of these files
-        keys: Any = entries.lookup(destination.key_name) or {}
-        for kind in keys.keys():  # noqa: SIM118  # no mapping in full: iterating it gives nothing
-            found.setdefault(kind, keys[kind].asbytes())
+        found += [one for one in parse_known_hosts(text) if one.is_of(destination.key_name)]
     return found
 
 
@@ -67,6 +119,13 @@ def _changed(destination: Destination, key: paramiko.PKey) -> HostError:
     return HostError(
         f"{destination.name} shows another host key than the one known of it: "
         f"{fingerprint(key)}. It was installed anew, or somebody is in between.",
-        hint=f"When you know why: ssh-keygen -R {quoted} -f {file}, then: ssh "
+        hint=f"When you know why: ssh-keygen -R {quoted} -f {shlex.quote(file)}, then: ssh "
         f"{destination.name} true",
+    )
+
+
+def _revoked(destination: Destination, key: paramiko.PKey) -> HostError:
+    return HostError(
+        f"{destination.name} shows a host key that known_hosts calls revoked: {fingerprint(key)}.",
+        hint="Do not use that machine before whoever revoked the key says why.",
     )

@@ -22,6 +22,9 @@ PING_AFTER_S = 3.0
 """Silence after which the other side is asked whether it is there."""
 LOST_AFTER_S = 11.0
 """Silence after which it is not, whatever the kernel still hopes for."""
+AUTH_TIMEOUT_S = 14.0
+"""For the answer to a key. sshd may look up names and ask PAM before it answers, which takes more
+than a connection; and a lost one is to be found out within 15 s."""
 logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)  # what it has to say, its errors say
 
 
@@ -117,7 +120,7 @@ def _connect(
     except (paramiko.SSHException, EOFError, OSError) as error:
         transport.close()
         wire.close()
-        raise HostError(
+        raise UnreachableError(
             f"the connection to {destination.name} was lost before it was made: {error}",
             hint=f"Does `ssh {destination.name} true` work?",
         ) from None
@@ -133,7 +136,7 @@ def _transport(destination: Destination, wire: Wire) -> Transport:
     transport = Transport(cast("Any", wire))
     transport.daemon = True
     transport.banner_timeout = transport.handshake_timeout = destination.timeout
-    transport.auth_timeout = 2 * destination.timeout
+    transport.auth_timeout = AUTH_TIMEOUT_S
     options = transport.get_security_options()
     wanted = [kind for known in known_types(destination) for kind in _algorithms(known)]
     first = [kind for kind in wanted if kind in options.key_types]

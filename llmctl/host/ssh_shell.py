@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import paramiko
 
-from llmctl.errors import HostError, NoAnswerError
+from llmctl.errors import HostError, LostError, NoAnswerError, UnreachableError
 from llmctl.host import ssh_scripts as scripts
 from llmctl.host.ssh_link import Link
 
@@ -111,7 +111,7 @@ class Run:
             channel = self._link.transport.session(timeout=OPEN_TIMEOUT_S)
         except (paramiko.SSHException, EOFError, OSError) as error:
             # Nothing was sent, so nothing is unknown.
-            raise HostError(
+            raise UnreachableError(
                 f"the connection to {self._name} is lost: {self._what} was not run.",
                 hint=f"Is it there? ssh {self._name} true",
             ) from error
@@ -141,7 +141,7 @@ class Run:
     def pieces(self, deadline: float | None) -> Iterator[tuple[bytes, bytes]]:
         """What comes on stdout and stderr after the marks, as it comes, to the end of both.
 
-        TimeoutError: the deadline has passed. NoAnswerError: the connection is lost.
+        TimeoutError: the deadline has passed. LostError: the connection is.
         """
         while True:
             self._news.clear()
@@ -205,8 +205,8 @@ class Run:
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             self._channel.close()
 
-    def _lost(self) -> NoAnswerError:
-        return NoAnswerError(
+    def _lost(self) -> LostError:
+        return LostError(
             f"the connection to {self._name} was lost: what became of `{self._what}` is unknown.",
             hint="See what is true as soon as it is there again: "
             f"llmctl status --host {self._name}",

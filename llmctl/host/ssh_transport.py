@@ -30,12 +30,14 @@ class _Authenticator(AuthHandler):
 
 
 class Transport(paramiko.Transport):
-    """A client's side of a connection."""
+    """A client's side of a connection. said_goodbye: the server ended it in good order."""
 
+    said_goodbye = False
     _asked: tuple[paramiko.Channel, threading.Event] | None = None
 
     def log_in(self, user: str, key: paramiko.PKey | None, *, ahead: bool) -> None:
-        """Offer a key, or nothing. AuthenticationException: that was not enough.
+        """Offer a key, or nothing. AuthenticationException: that was not enough. TimeoutError:
+        nobody has answered in time.
 
         ahead: ask for a session in the same breath. OpenSSH keeps that until the user is let in,
         and answers "not implemented" where not; other servers hang up.
@@ -53,6 +55,8 @@ class Transport(paramiko.Transport):
             handler.wait_for_response(answered)
         except paramiko.SSHException:
             self._asked = None
+            if self.is_active() and not answered.is_set():  # paramiko calls that refused, too
+                raise TimeoutError(f"no answer to a key within {self.auth_timeout:g} s") from None
             raise
 
     # Sessions: one is always asked for ahead, so that the next command need not wait for it.
@@ -114,6 +118,10 @@ class Transport(paramiko.Transport):
         message.add_boolean(False)  # noqa: FBT003  # no answer is wanted: there is output, or none
         message.add_string(line)
         self._send(message)
+
+    def _parse_disconnect(self, message: paramiko.Message) -> None:
+        self.said_goodbye = True
+        super()._parse_disconnect(message)  # type: ignore[misc]  # not in the stubs
 
     def _send(self, message: paramiko.Message) -> None:
         send: Any = getattr(self, "_send_user_message")  # noqa: B009  # not in the stubs

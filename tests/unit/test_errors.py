@@ -16,6 +16,7 @@ from llmctl import errors
         (errors.DoesNotFitError, 4),
         (errors.HostError, 5),
         (errors.NoAnswerError, 5),
+        (errors.LostError, 5),
         (errors.SwitchError, 6),
         (errors.NothingRunsError, 7),
     ],

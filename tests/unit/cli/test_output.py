@@ -124,6 +124,30 @@ def test_an_error_and_its_hint_go_to_stderr(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr() == ("", "error: it is so.\nhint: Do this.\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "typed"),
+    [
+        (["status", "--host", "big"], "llmctl status --host big"),
+        (["status", "--host=big"], "llmctl status --host big"),
+        (["status", "--host", "a", "--host", "b"], "llmctl status"),
+        (["status"], "llmctl status"),
+    ],
+)
+def test_what_is_to_be_typed_is_meant_for_the_same_box(
+    words: list[str],
+    typed: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.argv", ["llmctl", *words])
+    error = HostError("it is so.", hint="Run `llmctl status`.")
+    output.complain(error, as_json=False)
+    output.complain(error, as_json=True)
+    said = capsys.readouterr()
+    assert f"hint: Run `{typed}`.\n" in said.err
+    assert json.loads(said.out)["error"]["hint"] == f"Run `{typed}`."
+
+
 def test_the_servers_last_words_come_before_the_error(capsys: pytest.CaptureFixture[str]) -> None:
     output.complain(SwitchError("it is so.", evidence=["a", "b"]), as_json=False)
     assert capsys.readouterr().err == "  | a\n  | b\nerror: it is so.\n"

@@ -10,9 +10,18 @@ from support.world import CONFIG_DIR, UNIT_DIR, Run, World
 
 from llmctl.engine.off import units_of
 from llmctl.engine.switch import Options, Switch, Switched
-from llmctl.errors import NoAnswerError, NothingRunsError, SwitchError
+from llmctl.errors import (
+    HostError,
+    LostError,
+    NoAnswerError,
+    NothingRunsError,
+    SwitchError,
+    UnreachableError,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from support.fakes import Output
 
 A, B, SLICE = "llm-a.service", "llm-b.service", "llm.slice"
@@ -112,3 +121,47 @@ def test_a_manager_that_refuses_while_going_back_hides_no_reason() -> None:
         "b failed: the GPU ran out of memory; and going back failed too: "
         "systemctl list-jobs failed: Access denied."
     )
+
+
+def loses(world: World, word: str, error: HostError) -> None:
+    """The way to the box is gone when systemctl is to be run with that word."""
+    systemctl = world.host.programs["/usr/bin/systemctl"]
+
+    def program(argv: Sequence[str]) -> Output:
+        if word in argv:
+            raise error
+        return systemctl(argv)
+
+    world.host.programs["/usr/bin/systemctl"] = program
+
+
+def test_a_link_that_is_lost_before_the_start_was_sent_is_no_failed_switch() -> None:
+    world = made("a", "b")
+    switch(world, "a")
+    loses(world, "start", UnreachableError("the connection to box is lost: it was not run."))
+    with pytest.raises(UnreachableError, match="was not run"):
+        switch(world, "b")
+    assert world.up() == [A]
+
+
+@pytest.mark.parametrize("kind", [LostError, UnreachableError])
+@pytest.mark.parametrize(
+    ("first", "whether"),
+    [(A, "a runs again"), (None, "anything runs now")],
+)
+def test_a_link_that_is_lost_on_the_way_back_leaves_it_open_what_runs(
+    kind: type[HostError], first: str | None, whether: str
+) -> None:
+    """Status 5, and not "nothing runs"."""
+    world = made("a", "b")
+    if first:
+        switch(world, "a")
+    world.goes(B, Run(ready_s=60, crash_s=1.0, says=("cudaMalloc failed: out of memory",)))
+    meanwhile(world, lambda: loses(world, "systemctl", kind("the connection to box was lost.")))
+    with pytest.raises(NoAnswerError) as caught:
+        switch(world, "b")
+    assert caught.value.message == (
+        "b failed: the GPU ran out of memory. the connection to box was lost. "
+        f"Whether {whether} is not known."
+    )
+    assert caught.value.exit_status == 5

@@ -24,6 +24,15 @@ Host gpu
   ConnectTimeout 3
 Host behind
   ProxyJump jump@first:2022,second
+Host jumpy
+  ProxyJump %r@first:2022,[fd7a::1]:2022,ssh://a@b:3
+Host paths
+  HostName 10.0.0.3
+  IdentityFile ~/.ssh/id_%h
+  IdentityFile %d/.ssh/%n-%p-%r
+  IdentityFile ${KEYS}/%k
+  IdentityFile ${HOME}/k
+  UserKnownHostsFile "~/.ssh/known two" /var/known-%k
 Host bycommand
   Port 2022
   ProxyCommand nc -x %n %h %p %r %%
@@ -69,7 +78,39 @@ def test_a_user_before_the_address_counts_more(environ: dict[str, str]) -> None:
 
 
 def test_jumps_come_in_their_order(environ: dict[str, str]) -> None:
-    assert resolve("behind", environ).jumps == ("jump@first:2022", "second")
+    assert resolve("behind", environ).jumps == ("ssh://jump@first:2022", "second")
+
+
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        ("ssh://jump@first:2022", ("first", 2022, "jump")),
+        ("ssh://gpu:2022", ("100.64.0.7", 2022, "llm")),
+        ("ssh://first", ("first", 22, "everyone")),
+        ("ssh://ana@[fd7a::1]:2022", ("fd7a::1", 2022, "ana")),
+        ("fd7a::1", ("fd7a::1", 22, "everyone")),
+    ],
+)
+def test_a_uri_says_user_address_and_port(
+    environ: dict[str, str], name: str, where: tuple[str, int, str]
+) -> None:
+    found = resolve(name, environ)
+    assert (found.address, found.port, found.user) == where
+
+
+def test_jumps_have_their_words_filled_in_and_lead_to_their_ports(environ: dict[str, str]) -> None:
+    jumps = resolve("jumpy", environ).jumps
+    assert jumps == ("ssh://everyone@first:2022", "ssh://[fd7a::1]:2022", "ssh://a@b:3")
+    first = resolve(jumps[0], environ)
+    assert (first.address, first.port, first.user) == ("first", 2022, "everyone")
+
+
+def test_paths_have_their_words_filled_in(environ: dict[str, str]) -> None:
+    found, home = resolve("paths", environ | {"KEYS": "/keys"}), environ["HOME"]
+    assert found.identities == (
+        f"{home}/.ssh/id_10.0.0.3", f"{home}/.ssh/paths-22-everyone", "/keys/paths", f"{home}/k"
+    )  # fmt: skip
+    assert found.known_hosts[:2] == (f"{home}/.ssh/known two", "/var/known-paths")
 
 
 def test_a_proxy_command_has_its_words_filled_in(environ: dict[str, str]) -> None:

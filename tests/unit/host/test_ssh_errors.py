@@ -17,7 +17,7 @@ from llmctl.host.ssh_auth import is_tailnet
 from llmctl.host.ssh_link import connect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 ENDS = 5  # exit status
@@ -115,8 +115,11 @@ def test_a_proxy_command_that_fails(environ: dict[str, str]) -> None:
 class Sshd(paramiko.ServerInterface):
     """An sshd in this process: takes a user without a key, or nobody."""
 
-    def __init__(self, *, open_door: bool) -> None:
+    def __init__(
+        self, *, open_door: bool, before_answer: Callable[[], object] = lambda: None
+    ) -> None:
         self.open_door = open_door
+        self.before_answer = before_answer
         self.offered: list[str] = []
 
     def get_allowed_auths(self, username: str) -> str:
@@ -126,6 +129,7 @@ class Sshd(paramiko.ServerInterface):
     def check_auth_none(self, username: str) -> int:
         del username
         self.offered.append("none")
+        self.before_answer()
         return AUTH_SUCCESSFUL if self.open_door else AUTH_FAILED
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
@@ -159,6 +163,36 @@ def sshd(home: str, door: Sshd) -> Iterator[int]:
             transport.join(timeout=5)
 
 
+@contextlib.contextmanager
+def relayed(port: int) -> Iterator[tuple[int, Callable[[], None]]]:
+    """Another port that leads there, and what cuts it."""
+    with socket.create_server(("127.0.0.1", 0)) as server, contextlib.ExitStack() as stack:
+        ends: list[socket.socket] = []
+
+        def carry(one: socket.socket, other: socket.socket) -> None:
+            with contextlib.suppress(OSError):
+                while data := one.recv(1 << 16):
+                    other.sendall(data)
+
+        def serve() -> None:
+            near = stack.enter_context(server.accept()[0])
+            far = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            ends.extend((near, far))
+            threading.Thread(target=carry, args=(near, far), daemon=True).start()
+            carry(far, near)
+
+        def cut() -> None:
+            for end in ends:
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield int(server.getsockname()[1]), cut
+        cut()
+        thread.join(timeout=5)
+
+
 def test_who_is_known_by_the_network_needs_no_key(environ: dict[str, str]) -> None:
     """As Tailscale's own sshd does it."""
     door = Sshd(open_door=True)
@@ -178,6 +212,49 @@ def test_an_sshd_that_wants_a_password_is_told(environ: dict[str, str]) -> None:
         "box lets nobody in as ana: there was no key to offer; it takes: password."
     )
     assert "ssh-copy-id box" in str(error.hint)
+
+
+def test_a_link_that_is_lost_at_the_login_is_no_refusal(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody answers: the key was not refused."""
+    monkeypatch.setattr("llmctl.host.ssh_link.AUTH_TIMEOUT_S", 0.2)
+    told = threading.Event()
+    with sshd(environ["HOME"], Sshd(open_door=True, before_answer=told.wait)) as port:
+        configure(environ, port)
+        error = refusal(environ)
+        told.set()
+    assert error.message == (
+        "the connection to box was lost before it was made: no answer to a key within 0.2 s"
+    )
+
+
+def test_who_hangs_up_at_the_login_has_refused_nothing(environ: dict[str, str]) -> None:
+    door = Sshd(open_door=True)
+    with sshd(environ["HOME"], door) as port:
+        configure(environ, port)
+        with relayed(port) as (near, cut):
+            door.before_answer = cut
+            configure(environ, near, HostKeyAlias=f"[127.0.0.1]:{port}")
+            error = refusal(environ)
+    assert error.message.startswith("the connection to box was lost before it was made")
+
+
+def test_a_box_that_is_not_reached_is_not_tried_again(environ: dict[str, str]) -> None:
+    """Several things are asked of it at once, and each would wait for its own time-out."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        configure(environ, server.getsockname()[1])
+        host = SSHHost("box", environ=environ)
+        errors = []
+        for _ in range(2):
+            with pytest.raises(HostError) as caught:
+                host.run(["true"], timeout=5)
+            errors.append(caught.value.message)
+        assert errors[0] == errors[1]
+        server.accept()[0].close()
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.accept()
 
 
 @pytest.mark.parametrize(
