@@ -72,12 +72,42 @@ def test_a_fresh_box_answers(ground: Ground) -> None:
     serves(ground.box)
 
 
-def test_a_second_run_changes_nothing(ground: Ground) -> None:
-    again = ground.play("--diff")
-    assert again.changed == []
-    assert KEY not in ground.first.text + again.text
+def provision(ground: Ground, place: Path, *words: str) -> Done:
+    """`llmctl provision closet`, by what a machine knows of the box: hosts.yaml and variables."""
+    config = place / "llmctl"
+    config.mkdir(exist_ok=True)
+    boxes = {"closet": {"ssh": f"ssh://admin@{ground.box.name}"}}
+    (config / "hosts.yaml").write_text(json.dumps({"boxes": boxes}))
+    variables = {**ground.variables, "ansible_ssh_common_args": f"-F {SSH_CONFIG}"}
+    (config / "provision.yaml").write_text(json.dumps(variables, sort_keys=True))
+    home = str(ground.provisioner.home)
+    env = {
+        "XDG_CONFIG_HOME": str(place), "ANSIBLE_HOME": home, "ANSIBLE_SSH_CONTROL_PATH_DIR": home,
+    }  # fmt: skip
+    argv = [sys.executable, "-m", "llmctl", "provision", "closet", *words]
+    return ground.box.lab.run(argv, env=env, timeout=240, check=False)
+
+
+def test_a_second_run_changes_nothing(ground: Ground, tmp_path: Path) -> None:
+    """The first was plain ansible-playbook's, this one is llmctl's."""
+    again = provision(ground, tmp_path, "--json")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["changed"] == 0, again.stderr
+    assert "base : Make the user ... ok" in again.stderr
+    assert KEY not in ground.first.text + again.stderr
     keys = ground.box.root("stat -c '%U %a' ~serve/.config/llmctl/keys").stdout
     assert keys.split() == ["serve", "600"]
+
+
+def test_a_failure_ends_with_the_line_to_resume(ground: Ground, tmp_path: Path) -> None:
+    builds = [{**ground.variables["llama_cpp_builds"][0], "sha256": "0" * 64}]
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(json.dumps({"llama_cpp_builds": builds}))
+    done = provision(ground, tmp_path, "--tags", "llama_cpp", "--vars", str(wrong))
+    assert done.returncode == 5
+    assert "error: closet is not provisioned: on closet, at “llama_cpp : " in done.stderr
+    assert f"llmctl provision closet --vars {wrong} --tags llama_cpp" in done.stderr
+    serves(ground.box)
 
 
 def test_it_serves_after_a_reboot_and_a_power_cut(ground: Ground) -> None:
@@ -125,27 +155,3 @@ def test_another_system_is_provisioned_too(
     ground.box.reboot()
     starts_at_boot(ground.box)
     ground.box.remove()
-
-
-def test_llmctl_provision_does_the_same(ground: Ground, tmp_path: Path) -> None:
-    """By what this machine knows of the box; then with a digest that is wrong."""
-    variables = {**ground.variables, "ansible_ssh_common_args": f"-F {SSH_CONFIG}"}
-    config = tmp_path / "llmctl"
-    config.mkdir()
-    where = f"ssh://admin@{ground.box.name}"
-    (config / "hosts.yaml").write_text(f"boxes: {{closet: {{ssh: '{where}'}}}}\n")
-    (config / "provision.yaml").write_text(json.dumps(variables, sort_keys=True))
-    env = {"XDG_CONFIG_HOME": str(tmp_path), "ANSIBLE_HOME": str(tmp_path / "a")}
-    argv = [sys.executable, "-m", "llmctl", "provision", "closet"]
-    done = ground.box.lab.run([*argv, "--json"], env=env, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["changed"] == 0, done.stderr
-    assert "base : " in done.stderr, done.stderr
-    builds = [{**variables["llama_cpp_builds"][0], "sha256": "0" * 64}]
-    (tmp_path / "wrong.yaml").write_text(json.dumps({"llama_cpp_builds": builds}))
-    wrong = [*argv, "--tags", "llama_cpp", "--vars", str(tmp_path / "wrong.yaml")]
-    done = ground.box.lab.run(wrong, env=env, timeout=240, check=False)
-    assert done.returncode == 5
-    assert "llama_cpp : " in done.stderr
-    assert f"llmctl provision closet --vars {tmp_path}/wrong.yaml --tags" in done.stderr
-    serves(ground.box)

@@ -95,10 +95,10 @@ class Provisioner:
     def __init__(self, lab: Lab, place: Path) -> None:
         self.lab = lab
         self.place = place
-        self._home = Path(tempfile.mkdtemp(prefix="ans"))  # short: sockets are made below it
+        self.home = Path(tempfile.mkdtemp(prefix="ans"))  # short: sockets are made below it
 
     def close(self) -> None:
-        shutil.rmtree(self._home, ignore_errors=True)
+        shutil.rmtree(self.home, ignore_errors=True)
 
     def play(
         self, box: Box, *words: str, check: bool = True, env: dict[str, str] | None = None,
@@ -117,8 +117,8 @@ class Provisioner:
             argv,
             env={
                 "ANSIBLE_CONFIG": str(SITE.parent / "ansible.cfg"),
-                "ANSIBLE_HOME": str(self._home),
-                "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self._home),  # other labs have the same names
+                "ANSIBLE_HOME": str(self.home),
+                "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.home),  # other labs have the same names
                 "ANSIBLE_NOCOLOR": "1",
                 "LC_ALL": "C.UTF-8",
                 **(env or {}),
