@@ -101,6 +101,9 @@ get_gpus() {
     fi
 }
 
+# What a box is provisioned from; the longer tests, which need it for the others, get it themselves.
+supply() { if [ "$1" = trixie ]; then "$kit/supplies.sh" "$1" >/dev/null; fi; }
+
 build_images() {
     local os failed=
     export PYTHON=$repo/.venv/bin/python
@@ -109,7 +112,7 @@ build_images() {
     # Together: they wait for the mirror more than for the machine.
     local -A builds=()
     for os in bookworm trixie forky; do
-        { "$kit/lab.sh" build $os && "$kit/lab.sh" site $os && "$kit/supplies.sh" $os >/dev/null; } &
+        { "$kit/lab.sh" build $os && "$kit/lab.sh" site $os && supply $os; } &
         builds[$os]=$!
     done
     for os in "${!builds[@]}"; do
