@@ -209,6 +209,8 @@ class Switchboard:
 
     def doubt(self, served: Served) -> None:
         """A model that was ready did not answer: it is not ready until it has been seen again."""
+        if served.far is not None:
+            return  # it has no queue here, and no look sees it
         if served.number > 1:
             self.replicas.doubt(served)
         else:

@@ -16,8 +16,9 @@ from llmctl.core.proxy_settings import ProxySettings
 from llmctl.core.state import State
 from llmctl.errors import HostError, LlmctlError, SwitchError
 from llmctl.proxy.client import Client
+from llmctl.proxy.fallback import there
 from llmctl.proxy.keeper import Progress, Seen
-from llmctl.proxy.routing import Served
+from llmctl.proxy.routing import Far, Served
 from llmctl.proxy.server import Proxy
 
 if TYPE_CHECKING:
@@ -145,6 +146,15 @@ def on_a_table(play: Callable[[Table], Awaitable[None]], **settings: Any) -> Fak
 
     asyncio.run(scene())
     return keeper
+
+
+def test_another_box_that_does_not_answer_gets_no_queue_here() -> None:
+    async def play(table: Table) -> None:
+        queues = set(table.proxy.board.queues)
+        table.proxy.board.doubt(there(Far(box="attic", host="attic", port=1234, model="coder")))
+        assert set(table.proxy.board.queues) == queues
+
+    on_a_table(play)
 
 
 def test_a_streaming_client_hears_something_each_ten_seconds_of_a_long_load() -> None:
