@@ -16,6 +16,7 @@ from llmctl.host.ssh_link import Link
 
 OPEN_TIMEOUT_S = 15.0
 END_TIMEOUT_S = 2
+KILL_TIMEOUT_S = 2.0
 _PIECE_BYTES = 1 << 18
 _NO_STATUS = -1
 """paramiko's: no status has come. It is also that of a program that a signal ended."""
@@ -82,11 +83,19 @@ class Shell:
         run.close()
 
     def _kill(self, run: "Run") -> None:
-        """Kill what outlasts its deadline; closing a channel ends nothing. Nobody waits for it."""
-        if run.pid and self._link.is_up:
-            with contextlib.suppress(HostError, TimeoutError):
-                killer = Run(self._link, self._name, "kill")
-                killer.send(f"kill -KILL {run.pid}", deadline=time.monotonic() + 1.0)
+        """Kill what outlasts its deadline; closing a channel ends nothing. It is waited for a
+        moment: a script whose channel is closed dies of its first word, before it kills."""
+        if not (run.pid and self._link.is_up):
+            return
+        deadline = time.monotonic() + KILL_TIMEOUT_S
+        with contextlib.suppress(HostError, TimeoutError):
+            killer = Run(self._link, self._name, "kill")
+            try:
+                killer.send(f"kill -KILL {run.pid}", deadline=deadline)
+                for _ in killer.pieces(deadline):
+                    pass
+            finally:
+                killer.close()
 
 
 class Run:
