@@ -120,6 +120,11 @@ class Run:
             channel = self._link.transport.session(timeout=OPEN_TIMEOUT_S)
         except (paramiko.SSHException, EOFError, OSError) as error:
             # Nothing was sent, so nothing is unknown.
+            if self._link.is_up:
+                raise HostError(
+                    f"sshd on {self._name} opens no further session: {self._what} was not run.",
+                    hint="In /etc/ssh/sshd_config there: MaxSessions 10",
+                ) from error
             raise UnreachableError(
                 f"the connection to {self._name} is lost: {self._what} was not run.",
                 hint=f"Is it there? ssh {self._name} true",
