@@ -4,6 +4,15 @@ from typing import Annotated
 
 import typer
 
+from llmctl.cli.output import named_hosts
+
+
+def _one_box(host: str) -> str:
+    """Of several, the last alone would count, and nobody would be told."""
+    if len(named_hosts()) > 1:
+        raise typer.BadParameter("expected one box; status, list and off take several.")
+    return host
+
 
 def complete_profile(ctx: typer.Context, incomplete: str) -> list[str]:
     """Names of profiles, for the shell's completion."""
@@ -23,7 +32,7 @@ HostOption = Annotated[
     str,
     typer.Option(
         "--host", envvar="LLMCTL_HOST", metavar="BOX", autocompletion=complete_box,
-        help="The box to talk to.",
+        help="The box to talk to.", callback=_one_box,
     ),
 ]  # fmt: skip
 BoxArgument = Annotated[

@@ -69,13 +69,18 @@ def answer_json(facts: Mapping[str, Any] | Sequence[Any]) -> None:
     answer(msgspec.json.format(msgspec.json.encode(facts), indent=2).decode())
 
 
+def named_hosts() -> set[str]:
+    """The boxes that were typed after --host."""
+    words = sys.argv[1:]
+    found = {after for before, after in pairwise(words) if before == "--host"}
+    return found | {word.removeprefix("--host=") for word in words if word.startswith("--host=")}
+
+
 def typed_here(text: str) -> str:
     """What llmctl says to type, such that it means the box that `--host` has named: without it, it
     would mean this machine. A $LLMCTL_HOST needs no saying: it holds for what is typed next, too.
     """
-    words = sys.argv[1:]
-    named = {after for before, after in pairwise(words) if before == "--host"}
-    named |= {word.removeprefix("--host=") for word in words if word.startswith("--host=")}
+    named = named_hosts()
     return with_host(text, shlex.quote(named.pop())) if len(named) == 1 else text
 
 

@@ -56,7 +56,11 @@ def _checks(name: str, entry: HostEntry | None) -> Sequence[Check]:
         *rest,
         Check("logs", "what models write can be read", logs, (CONFIG,)),
         Check(LLMCTL, "the box could run the proxy", llmctl),
-        Check("wake", "hosts.yaml says how to wake it", partial(wake, name=name, entry=entry)),
+        Check(
+            "wake",
+            "hosts.yaml names the card that wakes it, if it has one",
+            partial(wake, name=name, entry=entry),
+        ),
     )
 
 

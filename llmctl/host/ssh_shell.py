@@ -16,6 +16,7 @@ from llmctl.host.ssh_link import Link
 
 OPEN_TIMEOUT_S = 15.0
 END_TIMEOUT_S = 2
+KILL_TIMEOUT_S = 2.0
 _PIECE_BYTES = 1 << 18
 _NO_STATUS = -1
 """paramiko's: no status has come. It is also that of a program that a signal ended."""
@@ -82,11 +83,19 @@ class Shell:
         run.close()
 
     def _kill(self, run: "Run") -> None:
-        """Kill what outlasts its deadline; closing a channel ends nothing. Nobody waits for it."""
-        if run.pid and self._link.is_up:
-            with contextlib.suppress(HostError, TimeoutError):
-                killer = Run(self._link, self._name, "kill")
-                killer.send(f"kill -KILL {run.pid}", deadline=time.monotonic() + 1.0)
+        """Kill what outlasts its deadline; closing a channel ends nothing. It is waited for a
+        moment: a script whose channel is closed dies of its first word, before it kills."""
+        if not (run.pid and self._link.is_up):
+            return
+        deadline = time.monotonic() + KILL_TIMEOUT_S
+        with contextlib.suppress(HostError, TimeoutError):
+            killer = Run(self._link, self._name, "kill")
+            try:
+                killer.send(f"kill -KILL {run.pid}", deadline=deadline)
+                for _ in killer.pieces(deadline):
+                    pass
+            finally:
+                killer.close()
 
 
 class Run:
@@ -111,6 +120,11 @@ class Run:
             channel = self._link.transport.session(timeout=OPEN_TIMEOUT_S)
         except (paramiko.SSHException, EOFError, OSError) as error:
             # Nothing was sent, so nothing is unknown.
+            if self._link.is_up:
+                raise HostError(
+                    f"sshd on {self._name} opens no further session: {self._what} was not run.",
+                    hint="In /etc/ssh/sshd_config there: MaxSessions 10",
+                ) from error
             raise UnreachableError(
                 f"the connection to {self._name} is lost: {self._what} was not run.",
                 hint=f"Is it there? ssh {self._name} true",

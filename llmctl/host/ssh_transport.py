@@ -11,6 +11,9 @@ from paramiko.common import cMSG_CHANNEL_OPEN, cMSG_CHANNEL_REQUEST, cMSG_GLOBAL
 
 _WINDOW_BYTES, _PACKET_BYTES = 1 << 24, 1 << 15
 """A window that 8 MiB on either stream fit into, so that far away nobody waits for it to grow."""
+REFUSED_S = 5.0
+"""How long a session is asked for again that the server refuses."""
+_AGAIN_S = 0.02
 _TICK_S = 0.1
 """How often a dead connection is noticed while a channel is waited for."""
 
@@ -84,19 +87,28 @@ class Transport(paramiko.Transport):
         self._send(message)
 
     def session(self, *, timeout: float) -> paramiko.Channel:
-        """The session that was asked for, or else a new one. SSHException: there is none."""
-        for _ in range(2):  # a server may allow one at a time: then the one ahead is refused
+        """The session that was asked for, or else a new one. SSHException: there is none.
+
+        A server may allow few at a time (MaxSessions): it refuses the one ahead, and each further
+        one until an earlier has ended, which takes it a moment.
+        """
+        deadline = time.monotonic() + timeout
+        refused_until = time.monotonic() + REFUSED_S
+        while True:
             self.ask_for_session()
             assert self._asked is not None  # noqa: S101  # just asked for
             (taken, opened), self._asked = self._asked, None
-            deadline = time.monotonic() + timeout
             while not opened.wait(_TICK_S):
                 if not self.is_active() or time.monotonic() > deadline:
                     raise paramiko.SSHException("no session was opened")
             inner: Any = self
-            if self.is_active() and inner._channels.get(taken.chanid) is not None:
+            if not self.is_active():
+                raise paramiko.SSHException("no session was opened")
+            if inner._channels.get(taken.chanid) is not None:
                 return taken
-        raise paramiko.SSHException("no session was opened")
+            if time.monotonic() > refused_until:
+                raise paramiko.SSHException("no session was opened")
+            time.sleep(_AGAIN_S)
 
     def ping(self) -> None:
         """Ask for a sign of life: any answer is one, also that the question is not understood.

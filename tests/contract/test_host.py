@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+from kit.waiting import eventually
 from support.fakes import FakeHost, Output
 from support.scripted import ScriptedHost
 from support.ssh_home import Operator
@@ -39,6 +40,7 @@ STDIN = "cat"
 BYTES = r"printf 'a\377b'"
 SLEEP = "sleep 60"
 CHILD = "sleep 60 & wait"
+STAYS = 'trap "" TERM; echo $$ >"$1"; while :; do sleep 0.1; done'
 TICK = "echo $$; echo one; exec sleep 60"
 THREE = "printf 'one\ntwo\n\nlast'"
 
@@ -100,6 +102,10 @@ def fake(directory: Path) -> Iterator[Subject]:
         pid = next(pids)
         return Output(stdout=f"{pid}\none\n", pid=pid)
 
+    def stays(words: Sequence[str]) -> Output:
+        host.put(words[0], f"{next(pids)}\n")
+        return Output(takes_s=60)
+
     scripts: dict[str, Callable[[Sequence[str]], Output]] = {
         ARGS: lambda words: Output(stdout="".join(f"{word}\0" for word in words)),
         LOUD: lambda _: Output(stdout="y" * (8 << 20), stderr="x" * (8 << 20)),
@@ -108,6 +114,7 @@ def fake(directory: Path) -> Iterator[Subject]:
         BYTES: lambda _: Output(stdout="a\ufffdb"),
         SLEEP: lambda _: Output(takes_s=60),
         CHILD: lambda _: Output(takes_s=60),
+        STAYS: stays,
         TICK: tick,
         THREE: lambda _: Output(stdout="one\ntwo\n\nlast"),
         'exit "$1"': lambda words: Output(status=int(words[0])),
@@ -229,6 +236,17 @@ def test_a_timeout_bites(subject: Subject, script: str) -> None:
     with pytest.raises(NoAnswerError, match=r"sh did not end within 0\.2 s"):
         subject.host.run(["sh", "-c", script], timeout=0.2)
     assert time.monotonic() - began < 10
+
+
+def test_what_outlasts_its_time_is_killed(subject: Subject) -> None:
+    place = subject.path("pid")
+    for timeout in (0.3, 2.0, 10.0):  # on a busy machine it takes a while to begin
+        with pytest.raises(NoAnswerError):
+            subject.host.run(["sh", "-c", STAYS, "sh", place], timeout=timeout)
+        if subject.host.stat(place) is not None:
+            break
+    pid = subject.host.read(place).decode().strip()
+    eventually(lambda: subject.host.stat(f"/proc/{pid}/exe") is None, why="none, or a zombie")
 
 
 def test_a_missing_program_is_an_error_and_no_status(subject: Subject) -> None:

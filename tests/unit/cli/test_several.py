@@ -113,3 +113,14 @@ def test_of_progress_only_notes_are_told(capsys: pytest.CaptureFixture[str]) -> 
     report(Waiting("coder stops", 3.0))
     report(Note("a stranger holds the port"))
     assert capsys.readouterr().err == "warning: big: a stranger holds the port\n"
+
+
+@pytest.mark.parametrize(
+    "words", [["switch", "coder"], ["apply"], ["logs"], ["show", "coder", "--json"]]
+)
+def test_who_takes_one_box_takes_no_second(llmctl: CommandLine, words: list[str]) -> None:
+    """Of two, the last alone would count, and nobody would be told."""
+    said = llmctl(*words, "--host", DEAD, "--host=local")
+    assert said.status == 2
+    assert "expected one box; status, list and off take several" in said.stdout + said.stderr
+    assert llmctl("apply", "--host", "local", "--host=local").status == 0

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 
 import paramiko
 import pytest
-from paramiko.common import AUTH_FAILED, AUTH_SUCCESSFUL, OPEN_SUCCEEDED
+from paramiko.common import (
+    AUTH_FAILED,
+    AUTH_SUCCESSFUL,
+    OPEN_FAILED_RESOURCE_SHORTAGE,
+    OPEN_SUCCEEDED,
+)
 
 from llmctl.errors import HostError
 from llmctl.host.ssh import SSHHost
@@ -121,6 +126,7 @@ class Sshd(paramiko.ServerInterface):
         self.open_door = open_door
         self.before_answer = before_answer
         self.offered: list[str] = []
+        self.refuses = 0  # so many sessions
 
     def get_allowed_auths(self, username: str) -> str:
         del username
@@ -134,7 +140,8 @@ class Sshd(paramiko.ServerInterface):
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
         del kind, chanid
-        return OPEN_SUCCEEDED
+        self.refuses -= 1
+        return OPEN_SUCCEEDED if self.refuses < 0 else OPEN_FAILED_RESOURCE_SHORTAGE
 
 
 @contextlib.contextmanager
@@ -202,6 +209,29 @@ def test_who_is_known_by_the_network_needs_no_key(environ: dict[str, str]) -> No
         assert link.is_up
         link.close()
     assert door.offered == ["none"]
+
+
+def test_a_session_that_is_refused_for_a_while_is_asked_for_again(environ: dict[str, str]) -> None:
+    """As under MaxSessions, until an earlier one has ended."""
+    door = Sshd(open_door=True)
+    door.refuses = 3
+    with sshd(environ["HOME"], door) as port:
+        configure(environ, port)
+        link = connect("box", environ, ask=lambda _: None)
+        assert not link.transport.session(timeout=30).closed
+        link.close()
+
+
+def test_an_sshd_that_opens_no_session_is_told(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmctl.host.ssh_transport.REFUSED_S", 0.1)
+    door = Sshd(open_door=True)
+    door.refuses = 1 << 20
+    with sshd(environ["HOME"], door) as port:
+        configure(environ, port)
+        error = refusal(environ)
+    assert error.message == "sshd on box opens no further session: true was not run."
 
 
 def test_an_sshd_that_wants_a_password_is_told(environ: dict[str, str]) -> None:
