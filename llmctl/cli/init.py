@@ -8,9 +8,12 @@ import typer
 
 from llmctl.cli.apply import show_changes
 from llmctl.cli.boxes import LOCAL, open_box
+from llmctl.cli.far import on_the_box
 from llmctl.cli.options import HostOption, JsonOption, VerboseOption
 from llmctl.cli.output import answer, answer_json, say, warn
+from llmctl.cli.paths import absolute
 from llmctl.cli.progress import Progress
+from llmctl.cli.proxy import warn_of_linger
 from llmctl.core.memory.words import in_words
 from llmctl.core.words import unit_name
 from llmctl.engine.apply import Change, Kind, carry_out, plan_apply
@@ -20,8 +23,6 @@ from llmctl.engine.devices import Survey, survey
 from llmctl.engine.first_run import Found, Settled, profiles_for_all, settle
 from llmctl.engine.proxy_setup import Installed, install
 from llmctl.errors import ProfileError
-
-LINGER = "sudo loginctl enable-linger"
 
 
 def init(
@@ -42,7 +43,13 @@ def init(
 
     What is there already stays as it is: doing it again adds what is new.
     """
-    settled = settle(open_box(host, verbose=verbose), binary=binary, models_dir=models)
+    box = open_box(host, verbose=verbose)
+    models = models and absolute(box, models)
+    binary = absolute(box, binary) if binary and "/" in binary else binary
+    if proxy and host != LOCAL:
+        words = [*(["--models", models] if models else []), *["--json"] * json]
+        on_the_box(box, "init", *words, *(["--binary", binary] if binary else []))
+    settled = settle(box, binary=binary, models_dir=models)
     if not json:
         _say_settled(settled)
     box = open_box(host, verbose=verbose)  # another configuration, another box
@@ -100,16 +107,13 @@ def _say_found(seen: Survey, found: Found) -> None:
 
 
 def _say_end(found: Found, names: Sequence[str], installed: Installed | None) -> None:
-    if installed is None:
-        url = "after llmctl switch"
-    else:
-        url = ", ".join(f"http://{one}/v1" for one in installed.listen)
     answer(f"profiles: {', '.join(names)}" if names else "profiles: none")
-    answer(f"URL for clients: {url}")
-    if installed is not None and not installed.linger:
-        warn(f"without linger it ends with your login: {LINGER} {installed.user}")
-    for one in installed.problems if installed else ():
-        warn(one)
+    if installed is not None:
+        urls = ", ".join(f"http://{one}/v1" for one in installed.listen)
+        answer(f"URL for clients: {urls}")
+        warn_of_linger(installed.linger, installed.user)
+        for one in installed.problems:
+            warn(one)
     if names:
         first = found.drafts[0].profile.name if found.drafts else names[0]
         say(f"hint: Serve one: llmctl switch {first}")

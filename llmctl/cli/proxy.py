@@ -62,12 +62,13 @@ def install(
         return
     show_changes(box, done.changes)
     answer(f"the proxy listens on {', '.join(urls)}")
-    _warn_of_linger(done.linger, done.user)
+    warn_of_linger(done.linger, done.user)
     for problem in done.problems:
         warn(problem)
 
 
-def _warn_of_linger(linger: bool, user: str) -> None:
+def warn_of_linger(linger: bool, user: str) -> None:
+    """The proxy's user manager ends with its last session."""
     if not linger:
         warn(f"without linger it ends with your login: sudo loginctl enable-linger {user}")
 
@@ -87,7 +88,7 @@ def status(
     else:
         for line in _lines(seen):
             answer(line)
-        _warn_of_linger(seen.linger, box.host.environ().get("USER", "$USER"))
+        warn_of_linger(seen.linger, box.host.environ().get("USER", "$USER"))
     for problem in seen.problems:
         warn(problem)
 

@@ -1,6 +1,7 @@
 """What Ansible is told of a box: its inventory, and its command line."""
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -73,13 +74,15 @@ def words(inventory_file: str, site: str, wish: Wish) -> tuple[str, ...]:
     return (*found, *(["-v"] if wish.verbose else []))
 
 
-def again(box: str, wish: Wish, given: Sequence[str]) -> str:
+def again(box: str, wish: Wish, given: Sequence[str], profiles: str | None) -> str:
     """The line to type once what failed is mended: what was done is not done again, since every
-    task looks first. given: files that were named on the command line."""
+    task looks first. given: files that were named on the command line, and profiles."""
     found = ["llmctl", "provision", box]
-    found += [f"--vars {file}" for file in given]
+    for file in given:
+        found += ["--vars", file]
+    found += ["--profiles", profiles] if profiles else []
     found += ["--check"] if wish.check else []
-    found += [f"--tags {wish.tags}"] if wish.tags else []
+    found += ["--tags", wish.tags] if wish.tags else []
     found += ["--ask-become-pass"] if wish.ask_become_pass else []
     found += ["--ask-vault-pass"] if wish.ask_vault_pass else []
-    return " ".join(found)
+    return shlex.join(found)

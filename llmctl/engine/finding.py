@@ -1,6 +1,6 @@
 """What is on a box that nobody has configured: builds of llama-server, and models."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -55,10 +55,10 @@ def _listed(host: Host, directory: str) -> list[str]:
         return []
 
 
-def models(host: Host) -> tuple[Models, ...]:
-    """Usual directories that hold GGUF files, the one with most of them first."""
+def models(host: Host, directories: Sequence[str] = MODEL_DIRS) -> tuple[Models, ...]:
+    """Directories that hold GGUF files, the one with most of them first."""
     found = []
-    for directory in MODEL_DIRS:
+    for directory in directories:
         try:
             tree = find_models(host, _expanded(host, directory))
         except HostError:

@@ -1,10 +1,9 @@
 """A box that nobody has configured: config.yaml and profiles for what is there. Nothing that exists
 is replaced, so doing it again adds what is new, and mends nothing that a person wrote."""
 
-from collections.abc import Sequence
-
 import msgspec
 
+from llmctl.core.config import Binary
 from llmctl.core.first_names import profile_name
 from llmctl.core.gguf_facts import SERVED
 from llmctl.core.profile import Profile
@@ -16,6 +15,7 @@ from llmctl.engine.finding import MODEL_DIRS, USUAL, Models, builds, models
 from llmctl.engine.new_profile import Asked, Draft, drafted, write
 from llmctl.engine.scanning import Row, scan
 from llmctl.errors import LlmctlError, ProfileError, UsageError
+from llmctl.store.binaries import find
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -58,16 +58,22 @@ def settle(box: Box, *, binary: str | None, models_dir: str | None) -> Settled:
         name = default_binary(config)
         box.store.binary_path(Profile(name="", model="", binary=name))
         return Settled(path, written=False, binary=name, models_dir=config.models_dir)
-    build, *other_builds = (binary,) if binary else _builds(box)
-    where, *elsewhere = (Models(models_dir, 0),) if models_dir else _models(box)
-    said = _config_text(build, where.directory)
-    box.host.write(path, said.encode())
+    build, *other_builds = _builds(box, binary)
+    where, *elsewhere = _models(box, models_dir)
+    box.host.write(path, _config_text(build, where.directory).encode())
     others = (*other_builds, *(one.directory for one in elsewhere))
     return Settled(path, written=True, binary=build, models_dir=where.directory, others=others)
 
 
-def _builds(box: Box) -> tuple[str, ...]:
-    if found := builds(box.host):
+def _builds(box: Box, given: str | None) -> tuple[str, ...]:
+    """What can be started: a file that names anything else would only be in the way."""
+    if given and box.host.which(given) is None:
+        raise UsageError(
+            f"{given} is not an executable file.",
+            hint="Say where llama-server is: llmctl init --binary PATH",
+        )
+    if found := (given,) if given else builds(box.host):
+        find(box.host, "upstream", Binary(found[0]), file="llmctl init")
         return found
     raise ProfileError(
         "There is no llama-server on the PATH, nor where builds of llama.cpp usually are.",
@@ -75,12 +81,13 @@ def _builds(box: Box) -> tuple[str, ...]:
     )
 
 
-def _models(box: Box) -> tuple[Models, ...]:
-    if found := models(box.host):
+def _models(box: Box, given: str | None) -> tuple[Models, ...]:
+    where = (given,) if given else MODEL_DIRS
+    if found := models(box.host, where):
         return found
     raise ProfileError(
-        f"There is no GGUF file below {', '.join(MODEL_DIRS)}.",
-        hint=f"Put one into {MODEL_DIRS[0]}, or say where they are: llmctl init --models DIR",
+        f"There is no GGUF file below {', '.join(where)}.",
+        hint=f"Put one into {where[0]}, or say where they are: llmctl init --models DIR",
     )
 
 
@@ -93,7 +100,7 @@ def _config_text(build: str, models_dir: str) -> str:
 
 def profiles_for_all(box: Box) -> Found:
     """A profile for each model below models_dir that fits on this box and has none."""
-    rows = scan(box).rows
+    rows, taken = scan(box).rows, _taken(box)
     drafts: list[Draft] = []
     left: list[Left] = []
     for row in rows:
@@ -101,26 +108,28 @@ def profiles_for_all(box: Box) -> Found:
             if row.profiles:
                 continue
             try:
-                drafts.append(_written(box, row, drafts))
+                drafts.append(_written(box, row, taken))
             except LlmctlError as error:
                 left.append(Left(row.file.name, error.message.removeprefix(f"{row.file.path} ")))
     known = tuple(row.file.name for row in rows if row.profiles)
     return Found(tuple(drafts), known, tuple(left))
 
 
-def _written(box: Box, row: Row, before: Sequence[Draft]) -> Draft:
+def _written(box: Box, row: Row, taken: set[str]) -> Draft:
+    """taken: names that it cannot have; its own is one of them after that."""
     if row.error:
         raise ProfileError(row.error)
-    name = profile_name(row.file.path, _taken(box, before))
+    name = profile_name(row.file.path, taken)
     draft = drafted(box, Asked(name=name, file=row.file.path))
     write(box, draft)
+    taken.add(name)
     return draft
 
 
-def _taken(box: Box, before: Sequence[Draft]) -> frozenset[str]:
+def _taken(box: Box) -> set[str]:
     """Names of profiles, their aliases, and of units of that name, whoever wrote them."""
-    taken = {*box.store.names, *(one.profile.name for one in before)}
+    taken = set(box.store.names)
     for loaded in box.store.profiles.values():
         taken.update(loaded.profile.aliases if loaded.profile else ())
     taken.update(name for unit in box.store.unit_texts() if (name := profile_of(unit)))
-    return frozenset(taken)
+    return taken

@@ -33,16 +33,29 @@ def provision(here: Places, box: str, target: str, wish: Wish, *, profiles: str 
         if not Path(file).is_file():
             raise UsageError(f"There is no file {file}.", hint="Say where it is: --vars FILE")
     wish = msgspec.structs.replace(wish, files=(*_usual_files(here, box), *given))
-    with tempfile.TemporaryDirectory(prefix="llmctl-") as name:
-        told, outcome = Path(name, "inventory.json"), Path(name, "outcome.json")
-        made = inventory(box, target, _variables(here, profiles))
-        told.write_bytes(msgspec.json.encode(made))
-        argv = (*program, *words(str(told), str(site), wish))
-        status = run_attached(argv, environ=_environ(site, outcome, verbose=wish.verbose))
-        found = _outcome(outcome)
+    made = inventory(box, target, _variables(here, profiles))
+    try:
+        with tempfile.TemporaryDirectory(prefix="llmctl-") as name:
+            status, found = _play(Path(name), program, site, made, wish)
+    except OSError as error:
+        raise HostError(
+            f"The inventory cannot be written: {error}.",
+            hint="Make room there, or name another place: TMPDIR=DIR llmctl provision ...",
+        ) from None
     if status == 0 and found is not None:
         return found
-    raise _failure(box, found, again(box, wish, given))
+    raise _failure(box, found, again(box, wish, given, profiles))
+
+
+def _play(
+    place: Path, program: tuple[str, ...], site: Path, made: dict[str, Any], wish: Wish
+) -> tuple[int, Outcome | None]:
+    """One run: the exit status of Ansible, and how it went. place: an empty directory of ours."""
+    told, outcome = place / "inventory.json", place / "outcome.json"
+    told.write_bytes(msgspec.json.encode(made))
+    argv = (*program, *words(str(told), str(site), wish))
+    status = run_attached(argv, environ=_environ(site, outcome, verbose=wish.verbose))
+    return status, _outcome(outcome)
 
 
 def _program() -> tuple[str, ...]:

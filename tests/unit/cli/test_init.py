@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.commandline import CommandLine
+from support.fakes import FakeHost
 from support.heads import write_head
 from support.world import DATA
 from unit.cli.test_scan import model
 
 from llmctl.core.document import parse_yaml
+from llmctl.engine.box import Box
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,6 +82,56 @@ def test_without_a_server_or_a_model_nothing_is_written(bare: CommandLine) -> No
     assert (said.status, said.stdout) == (3, "")
     assert "llmctl init --binary PATH" in said.stderr
     assert not bare.config_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--models", "nowhere"), "There is no GGUF file below"),
+        (("--models", "models", "--binary", "/no/server"), "/no/server is not an executable file"),
+    ],
+)
+def test_what_is_not_there_is_not_written_down(
+    bare: CommandLine, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], says: str
+) -> None:
+    """It would stand in the way of saying it right."""
+    coder(bare.home)
+    monkeypatch.chdir(bare.home)
+    said = bare("init", "--no-proxy", *words)
+    assert said.status in (2, 3)
+    assert says in said.stderr
+    assert "llmctl init --" in said.stderr
+    assert not bare.config_dir.exists()
+
+
+def test_a_relative_path_is_from_where_one_is(
+    bare: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coder(bare.home, "my models/Qwen3 (new)-Q4_K_M.gguf")
+    monkeypatch.chdir(bare.home)
+    monkeypatch.delenv("PWD", raising=False)
+    server = "llama.cpp/build/bin/llama-server"
+    said = bare("init", "--no-proxy", "--models", "my models", "--binary", server, "--json")
+    assert said.status == 0, said.stderr
+    assert said.json["models_dir"] == str(bare.home / "my models")
+    assert said.json["binary"] == str(bare.home / server)
+    assert [one["profile"] for one in said.json["profiles"]] == ["qwen3-new"]
+
+
+def test_elsewhere_the_box_does_it_itself(
+    bare: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proxy's program is there, and so is its path."""
+    asked = []
+
+    def on_the_box(box: Box, *words: str) -> None:
+        asked.append((box.host.name, words))
+        raise SystemExit(7)
+
+    monkeypatch.setattr("llmctl.cli.init.open_box", lambda *_, **__: Box(FakeHost(name="attic")))
+    monkeypatch.setattr("llmctl.cli.init.on_the_box", on_the_box)
+    assert bare("init", "--host", "attic", "--models", "/srv/m", "--json").status == 7
+    assert asked == [("attic", ("init", "--models", "/srv/m", "--json"))]
 
 
 def test_what_a_person_says_is_taken_unless_a_file_says_it_already(bare: CommandLine) -> None:

@@ -3,6 +3,7 @@ is played on real boxes in another ring."""
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import sys
@@ -108,6 +109,19 @@ def test_what_is_not_there_is_said_before_anything_is_done(
     assert said.status == 2
     assert "llmctl[provision]" in said.stderr
     assert not (ansible.home / "argv").exists()
+
+
+def test_a_disk_that_takes_nothing_is_told(
+    ansible: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.mkdtemp", full)
+    said = ansible("provision", "box")
+    assert said.status == 5
+    assert "No space left on device" in said.stderr
+    assert "TMPDIR=DIR" in said.stderr
 
 
 def test_without_a_stand_in_it_is_the_ansible_beside_us() -> None:

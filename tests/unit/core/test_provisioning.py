@@ -35,5 +35,5 @@ def test_a_wish_becomes_words_and_the_line_to_resume() -> None:
         "-i", "i", "site.yml", "-e", "@/a", "-e", "@/b", "--check", "--diff",
         "--tags", "base,gpu", "--ask-become-pass",
     )  # fmt: skip
-    line = "llmctl provision box --vars /b --check --tags base,gpu --ask-become-pass"
-    assert again("box", wish, ("/b",)) == line
+    line = "llmctl provision box --vars '/my b' --profiles /p --check --tags base,gpu"
+    assert again("box", wish, ("/my b",), "/p") == f"{line} --ask-become-pass"
