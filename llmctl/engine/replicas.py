@@ -69,11 +69,6 @@ def stop_replica(box: Box, name: str, number: int, *, clock: Clock, report: Repo
     off(box, (unit,), clock=clock, report=report, timeout=STOP_TIMEOUT_S)
 
 
-def stop(box: Box, name: str, *, clock: Clock, report: Report) -> None:
-    """Stop a profile's first instance, and with it its replicas. HostError: it is not gone."""
-    off(box, (unit_name(name),), clock=clock, report=report, timeout=STOP_TIMEOUT_S)
-
-
 def restart(box: Box, name: str, *, clock: Clock, report: Report) -> None:
     """Restart a profile's first instance. Its replicas end: systemd would restart them as well,
     whether there is room for them or not."""

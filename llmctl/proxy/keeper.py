@@ -22,7 +22,7 @@ from llmctl.engine.clock import SystemClock, slept_s
 from llmctl.engine.gpu_reports import dumps, kernel_reports
 from llmctl.engine.pool import ledger, unload
 from llmctl.engine.proxy_units import addresses
-from llmctl.engine.replicas import restart, start_replica, stop, stop_replica
+from llmctl.engine.replicas import restart, start_replica, stop_replica
 from llmctl.engine.resume import look_after
 from llmctl.engine.status import Instance, overview
 from llmctl.engine.switch import Options, Switch
@@ -80,10 +80,6 @@ class Keeper(Protocol):
 
     def restart(self, name: str) -> None:
         """Restart a profile's server, which hangs. LlmctlError: it cannot be."""
-        ...
-
-    def stop(self, name: str) -> None:
-        """Stop a profile's server. LlmctlError: it is not gone."""
         ...
 
     def gpu_reports(self) -> tuple[GpuReport, ...]:
@@ -220,10 +216,6 @@ class LocalKeeper:
     def restart(self, name: str) -> None:
         """See Keeper."""
         restart(Box(LocalHost()), name, clock=SystemClock(), report=_untold)
-
-    def stop(self, name: str) -> None:
-        """See Keeper."""
-        stop(Box(LocalHost()), name, clock=SystemClock(), report=_untold)
 
     def gpu_reports(self) -> tuple[GpuReport, ...]:
         """See Keeper."""

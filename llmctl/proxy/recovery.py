@@ -76,7 +76,7 @@ class Recovery:
     def _give_up(self, served: "Served", trouble: "Trouble", again_s: float) -> None:
         told = given_up(served.name, trouble, MOST, again_s)
         self._told.given_up(served.name, told)
-        self._end(served, told, self._keeper.stop)
+        self._end(served, told, self._unload)
         self._board.gives_up(served, told, self._now() + again_s)
 
     def _end(self, served: "Served", trouble: "Trouble", work: Callable[[str], None]) -> None:
@@ -84,6 +84,9 @@ class Recovery:
         if self._board.turns(served.queue).switching in (None, served.name):
             self._board.doubt(served)
             spawn(self._done(work, served.name), name=f"end the process of {served.name}")
+
+    def _unload(self, name: str) -> None:
+        self._keeper.unload((name,))
 
     async def _done(self, work: Callable[[str], None], name: str) -> None:
         try:

@@ -69,10 +69,6 @@ class FixedKeeper:
         """See Keeper."""
         raise AssertionError(f"nothing hangs: {name}")
 
-    def stop(self, name: str) -> None:
-        """See Keeper."""
-        raise AssertionError(f"nothing hangs: {name}")
-
     def gpu_reports(self) -> tuple[GpuReport, ...]:
         """See Keeper."""
         return ()
@@ -99,7 +95,7 @@ class FixedKeeper:
 
     def unload(self, names: tuple[str, ...]) -> None:
         """See Keeper."""
-        raise AssertionError(f"no profile has a ttl: {names}")
+        raise AssertionError(f"no profile has a ttl, and none hangs: {names}")
 
 
 def fixed() -> Keeper:

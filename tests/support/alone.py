@@ -9,18 +9,11 @@ if TYPE_CHECKING:
     from llmctl.core.gpu_reports import GpuReport
 
 
-class Sound:
-    """Nothing is to be given up, and the kernel says nothing."""
-
-    def stop(self, name: str) -> None:
-        raise AssertionError(name)
+class Alone:
+    """Nobody may ask it for one, and nothing is to be unloaded."""
 
     def gpu_reports(self) -> tuple[GpuReport, ...]:
         return ()
-
-
-class Alone(Sound):
-    """Nobody may ask it for one."""
 
     def start_replica(self, name: str, number: int, *, timeout: float) -> int:
         raise AssertionError((name, number, timeout))

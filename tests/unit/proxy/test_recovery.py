@@ -65,8 +65,8 @@ class Box(Alone):
     def restart(self, name: str) -> None:
         self._does(f"restart {name}")
 
-    def stop(self, name: str) -> None:
-        self._does(f"stop {name}")
+    def unload(self, names: tuple[str, ...]) -> None:
+        self._does(f"unload {','.join(names)}")
 
     def gpu_reports(self) -> tuple[GpuReport, ...]:
         self.reads += 1
@@ -191,7 +191,7 @@ def test_one_that_hangs_again_and_again_is_stopped() -> None:
         scene.board.arrive(waits, A, since=None)
         await scene.has_done(*restarted, "switch a")
         scene.board.recovery.restart(A, HUNG)
-        await scene.has_done(*restarted, "switch a", "stop a")
+        await scene.has_done(*restarted, "switch a", "unload a")
         assert [trouble.kind for trouble in works.refused] == ["given_up"]
         scene.box.has(replace(A, state=State.STOPPED, pid=0))
         scene.box.ends_with = TakenDownError("a was stopped.")
