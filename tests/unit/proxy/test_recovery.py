@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 from support.alone import Alone
 from support.asking import until
+from support.untold import Untold
 
 from llmctl.core.gpu_reports import GpuReport, dump_report
 from llmctl.core.proxy_settings import ProxySettings
@@ -108,7 +109,7 @@ class Request:
         raise AssertionError(why)
 
 
-class Scene:
+class Scene(Untold):
     """A board, its box, and what it told. `now` is the test's."""
 
     def __init__(self) -> None:
@@ -132,17 +133,6 @@ class Scene:
 
     def gpu(self, report: GpuReport, model: str | None) -> None:
         self.told.append(f"gpu {report.kind} {model}")
-
-    def unloading(
-        self, model: str, state: str, *, why: str, room_for: str | None = None,
-        idle_s: float = 0.0, total_s: float = 0.0,
-    ) -> None:  # fmt: skip
-        raise AssertionError((model, state, why, room_for, idle_s, total_s))
-
-    def instance(
-        self, model: str, number: int, state: str, *, seconds: float = 0.0, why: str | None = None
-    ) -> None:
-        raise AssertionError((model, number, state, seconds, why))
 
     async def looks(self, after: float = 0.0) -> None:
         self.now += after

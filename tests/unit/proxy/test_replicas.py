@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 from support.alone import Alone
 from support.asking import until
+from support.untold import Untold
 
 from llmctl.core.proxy_settings import ProxySettings
 from llmctl.core.state import State
@@ -21,7 +22,6 @@ from llmctl.proxy.switchboard import Switchboard
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from llmctl.core.gpu_reports import GpuReport
     from llmctl.proxy.affinity import Keys
     from llmctl.proxy.parties import Waiting
 
@@ -99,7 +99,7 @@ class Request:
         self.scene.board.done(self.served, self.ticket)
 
 
-class Scene:
+class Scene(Untold):
     """A board, its box, and what it told. `now` is the test's."""
 
     def __init__(self) -> None:
@@ -119,20 +119,8 @@ class Scene:
 
         await until(is_there)
 
-    def switching(self, model: str) -> None:
-        raise AssertionError(model)
-
-    def switched(self, model: str, seconds: float, *, why: str | None = None) -> None:
-        raise AssertionError((model, seconds, why))
-
     def restarting(self, model: str, trouble: Trouble) -> None:
         self.told.append((0, f"restarting {model}", trouble.kind))
-
-    def given_up(self, model: str, trouble: Trouble) -> None:
-        raise AssertionError((model, trouble))
-
-    def gpu(self, report: GpuReport, model: str | None) -> None:
-        raise AssertionError((report, model))
 
     def instance(
         self, model: str, number: int, state: str, *, seconds: float = 0.0, why: str | None = None
@@ -140,12 +128,6 @@ class Scene:
         assert model == "a"
         assert seconds >= 0
         self.told.append((number, state, why))
-
-    def unloading(
-        self, model: str, state: str, *, why: str, room_for: str | None = None,
-        idle_s: float = 0.0, total_s: float = 0.0,
-    ) -> None:  # fmt: skip
-        raise AssertionError((model, state, why, room_for, idle_s, total_s))
 
 
 def run(play: Callable[[Scene], Awaitable[None]]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 from support.alone import Alone
 from support.asking import until
+from support.untold import Untold
 
 from llmctl.core.eviction import Ledger
 from llmctl.core.proxy_settings import ProxySettings
@@ -23,7 +24,6 @@ from llmctl.proxy.unloading import Unloaded
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from llmctl.core.gpu_reports import GpuReport
     from llmctl.proxy.affinity import Keys
     from llmctl.proxy.parties import Waiting
 
@@ -121,7 +121,7 @@ class Request:
         self.scene.board.done(self.served, self.ticket)
 
 
-class Scene:
+class Scene(Untold):
     """A board, its box, and what it told. `now` is the test's."""
 
     def __init__(self) -> None:
@@ -177,20 +177,11 @@ class Scene:
         assert why is None
         self.told.append(f"switched {model}")
 
-    def restarting(self, model: str, trouble: Trouble) -> None:
-        raise AssertionError((model, trouble))
-
     def instance(
         self, model: str, number: int, state: str, *, seconds: float = 0.0, why: str | None = None
     ) -> None:
         assert (model, number, seconds, why) == ("a", 2, 0, None)
         self.told.append(f"{state} {model}@{number}")
-
-    def given_up(self, model: str, trouble: Trouble) -> None:
-        raise AssertionError((model, trouble))
-
-    def gpu(self, report: GpuReport, model: str | None) -> None:
-        raise AssertionError((report, model))
 
     def unloading(
         self, model: str, state: str, *, why: str, room_for: str | None = None,

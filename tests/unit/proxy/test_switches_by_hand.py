@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support.alone import Alone
 from support.asking import until
+from support.untold import Untold
 
 from llmctl.core.proxy_settings import ProxySettings
 from llmctl.errors import DisplacedError, HostError, NothingRunsError, TakenDownError
@@ -20,7 +21,6 @@ from llmctl.proxy.switchboard import Switchboard
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from llmctl.core.gpu_reports import GpuReport
     from llmctl.proxy.affinity import Keys
     from llmctl.proxy.dialect import Trouble
     from llmctl.proxy.parties import Waiting
@@ -93,7 +93,7 @@ class Request:
         self._hears(f"lost: {why}")
 
 
-class Deaf:
+class Deaf(Untold):
     """Nobody wants to know of switches."""
 
     def switching(self, model: str) -> None:
@@ -104,23 +104,6 @@ class Deaf:
 
     def restarting(self, model: str, trouble: Trouble) -> None:
         pass
-
-    def given_up(self, model: str, trouble: Trouble) -> None:
-        raise AssertionError((model, trouble))
-
-    def gpu(self, report: GpuReport, model: str | None) -> None:
-        raise AssertionError((report, model))
-
-    def instance(
-        self, model: str, number: int, state: str, *, seconds: float = 0.0, why: str | None = None
-    ) -> None:
-        raise AssertionError((model, number, state, seconds, why))
-
-    def unloading(
-        self, model: str, state: str, *, why: str, room_for: str | None = None,
-        idle_s: float = 0.0, total_s: float = 0.0,
-    ) -> None:  # fmt: skip
-        raise AssertionError((model, state, why, room_for, idle_s, total_s))
 
 
 class Scene:
