@@ -70,7 +70,7 @@ def replayed(
             kept = _prompted(body, said, nudge)
         else:
             kept = _MESSAGES[endpoint](body, said, nudge)
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+    except (msgspec.DecodeError, LookupError, AttributeError, TypeError, ValueError):
         return None
     if kept is None:
         return None

@@ -156,6 +156,14 @@ def test_a_prompt_goes_on_with_what_was_good() -> None:
     assert again("native", prompt=["Hi"])["prompt"].startswith("Higood\n\n[A notice")
 
 
+@pytest.mark.parametrize("told", [[], ["Hi"], [None], {}, None, 7, "Hi"])
+@pytest.mark.parametrize("endpoint", ["chat", "messages"])
+def test_what_is_no_conversation_is_not_asked_again(endpoint: str, told: object) -> None:
+    """A server may answer it all the same, and fall into a loop."""
+    body = json.dumps({"messages": told}).encode()
+    assert replayed(body, endpoint, Said("So"), attempt=1, more={}) is None
+
+
 def test_a_text_of_responses_becomes_a_message() -> None:
     told = again("responses")["input"]
     assert told[0] == {"role": "user", "content": "Hi"}
