@@ -20,6 +20,7 @@ from llmctl.proxy.client import Client
 from llmctl.proxy.doors import Doors
 from llmctl.proxy.handover import Handover, passed
 from llmctl.proxy.keeper import LocalKeeper
+from llmctl.proxy.loop import Loop
 from llmctl.proxy.request_log import RequestLog
 from llmctl.proxy.server import Proxy
 from llmctl.proxy.tasks import log, spawn
@@ -108,7 +109,8 @@ def main() -> None:
     except LlmctlError as error:
         log(error.message if error.hint is None else f"{error.message}\n{error.hint}")
         sys.exit(error.exit_status)
-    asyncio.run(_serve_and_leave(sockets, clients, handover))
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(_serve_and_leave(sockets, clients, handover))
 
 
 async def _serve_and_leave(sockets: Sockets, clients: Sockets, handover: Handover) -> None:

@@ -22,6 +22,8 @@ from llmctl.proxy.keys import ApiKey, Keyring, secret_of
 OPEN = frozenset({b"/health", b"/v1/health"})
 """To be read without a key, as with llama-server: whoever watches over a service has none."""
 OURS = b"/llmctl/"
+LOCAL = "local"
+"""The address of whoever comes through a socket file."""
 WRONG_KEY = "invalid_api_key"
 _WATCHED = frozenset({b"slots", b"tools", b"cors-proxy"})
 _CHANGED = frozenset({b"props", b"lora-adapters", b"load", b"unload"})
@@ -59,7 +61,7 @@ class Caller(msgspec.Struct, frozen=True):
 
 def is_loopback(address: str) -> bool:
     """An address as the kernel writes it, or `local` for a socket file."""
-    return address.startswith(("127.", "::ffff:127.")) or address in ("::1", "local")
+    return address.startswith(("127.", "::ffff:127.")) or address in ("::1", LOCAL)
 
 
 def admitted(request: Request, path: bytes, at: Connection, policy: Policy) -> Caller | Trouble:

@@ -44,9 +44,17 @@ class _Body:
 
 class AnswerReader:
     """The answer to one request. head: when it is there. is_whole: nothing of it is missing.
-    is_raw: what follows is another protocol. is_clean: the connection can carry a further request.
-    known: a head that may come, and after the answer one that may come again.
+    is_raw: what follows is another protocol. is_used: something has come. is_clean: the connection
+    can carry a further request. known: a head that may come, and after the answer one that may come
+    again.
     """
+
+    __slots__ = (
+        "_has_more", "_headers", "_is_head", "_is_interim", "_may_switch", "_of_head",
+        "_parser", "_pieces", "_reason", "_stays", "_until_close", "_within", "_wrong",
+        "head", "is_raw", "is_used", "is_whole", "known", "on_chunk_complete",
+        "on_chunk_header",
+    )  # fmt: skip
 
     def __init__(
         self, *, is_head: bool = False, may_switch: bool = False, known: Known | None = None
@@ -66,10 +74,11 @@ class AnswerReader:
         self._wrong = ""
         self._until_close = self._stays = self._is_interim = self._has_more = False
         self.head: AnswerHead | None = None
-        self.is_whole = self.is_raw = False
+        self.is_whole = self.is_raw = self.is_used = False
 
     def feed(self, data: bytes | memoryview) -> None:
         """More bytes. GarbledError: they are no answer; what came before them still counts."""
+        self.is_used = True
         if self.is_whole or self._parser is None:
             self._has_more = True
             return

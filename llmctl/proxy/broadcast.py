@@ -47,30 +47,30 @@ class Events:
     """Who watches."""
 
     def __init__(self) -> None:
-        self._watchers: list[Watcher] = []
+        self.watchers: list[Watcher] = []
         self.is_closed = False
 
     def __len__(self) -> int:
-        return len(self._watchers)
+        return len(self.watchers)
 
     def add(self, watcher: Watcher) -> Trouble | None:
         """One more; or why not."""
-        if self.is_closed or len(self._watchers) >= MOST_WATCHERS:
+        if self.is_closed or len(self.watchers) >= MOST_WATCHERS:
             return Trouble(503, "too_many_watchers", "Too many watch already.", retry_after_s=30)
-        self._watchers.append(watcher)
+        self.watchers.append(watcher)
         return None
 
     def remove(self, watcher: Watcher) -> None:
         """It has ended."""
-        if watcher in self._watchers:
-            self._watchers.remove(watcher)
+        if watcher in self.watchers:
+            self.watchers.remove(watcher)
 
     def tell(self, kind: str, facts: Mapping[str, Any]) -> None:
         """Something happened."""
-        if not self._watchers:
+        if not self.watchers:
             return
         event = b"event: %b\ndata: %b\n\n" % (kind.encode(), msgspec.json.encode(facts))
-        for watcher in list(self._watchers):
+        for watcher in list(self.watchers):
             if watcher.is_full:
                 self.remove(watcher)
                 watcher.answer.broken = True
@@ -82,6 +82,6 @@ class Events:
         """The proxy stops; watching is no work that it waits for."""
         self.is_closed = True
         stopped = Trouble(503, "proxy_stopped", "The proxy was stopped.", retry_after_s=2)
-        for watcher in list(self._watchers):
+        for watcher in list(self.watchers):
             self.remove(watcher)
             watcher.refuse(stopped)

@@ -1,28 +1,28 @@
 """The end of the wire at a client: one connection, one request after the other.
 
-What comes is read by a RequestReader; what comes of a request goes to a Relay. Bytes that a client
-sends early (pipelining) wait here, unread, until the request before them has been answered. A
-client that ends its side of the connection while a model works for it has gone, as for nginx and
-Go's server: nothing tells a half-closed connection from a closed one, and a slot must not stay busy
-for nobody. What needs no model (the lists, /tokenize, the web page) is still answered.
+What comes is read by a RequestReader, unless it is a request like one before (Again); what comes of
+a request goes to a Relay. Bytes that a client sends early (pipelining) wait here, unread, until the
+request before them has been answered. A client that ends its side of the connection while a model
+works for it has gone, as for nginx and Go's server: nothing tells a half-closed connection from a
+closed one, and a slot must not stay busy for nobody. What needs no model (the lists, /tokenize, the
+web page) is still answered.
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from llmctl.proxy.access import is_loopback
-from llmctl.proxy.again import Again
 from llmctl.proxy.dialect import Trouble
 from llmctl.proxy.head import Request
+from llmctl.proxy.line import Line
 from llmctl.proxy.patience import Patience
 from llmctl.proxy.refusals import refusal
 from llmctl.proxy.request_reader import RequestReader
-from llmctl.proxy.sockets import send_at_once, watch
+from llmctl.proxy.sockets import BUFFER
 
 if TYPE_CHECKING:
     import socket
 
+    from llmctl.proxy.again import Again
     from llmctl.proxy.relay import Relay
     from llmctl.proxy.server import Proxy
 
@@ -31,35 +31,30 @@ MOST_EARLY = 256 << 10
 the connection ends after this answer. Not reading them would hide that the client has gone."""
 
 
-class Client(asyncio.Protocol):
+class Client(Line):
     """A connection. relay: the request that is being answered."""
 
+    __slots__ = (
+        "_again", "_early", "_has_ended", "_is_deaf", "_is_full", "_is_raw", "_is_taking",
+        "_patience", "_proxy", "_reader", "_reading", "relay",
+    )  # fmt: skip
+
     def __init__(self, proxy: "Proxy") -> None:
+        super().__init__()
         self._proxy = proxy
         self._reader = RequestReader(self)
-        self._transport: asyncio.Transport | None = None
-        self.peer = self.here = ""
         self.relay: Relay | None = None
         self._reading: Relay | None = None
         self._early = b""
         self._again: Again | None = None
         self._patience = Patience(proxy.now())
-        self._is_closing = self._is_raw = self._is_full = False
-        self._is_taking = self._has_ended = self._is_deaf = False
+        self._is_raw = self._is_full = self._is_taking = self._has_ended = self._is_deaf = False
 
     # asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # a stream
-        self._transport = transport
-        send_at_once(transport.get_extra_info("socket"))
-        peer = transport.get_extra_info("peername")
-        self.peer = peer[0] if isinstance(peer, tuple) else "local"
-        here = transport.get_extra_info("sockname")
-        self.here = here[0] if isinstance(here, tuple) else "local"
-        if isinstance(peer, tuple):
-            watch(transport.get_extra_info("socket"), is_here=is_loopback(self.peer))
+        super().connection_made(transport)
         self._proxy.clients.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -79,8 +74,20 @@ class Client(asyncio.Protocol):
             return bool(self._early)
         return not self.relay.ends_with_client
 
+    def buffer_updated(self, nbytes: int) -> None:
+        """See asyncio.BufferedProtocol."""
+        data, again = BUFFER[:nbytes].tobytes(), self._again
+        if again is not None and self.relay is None and not (
+            self._is_full or self._is_closing or self._is_raw or self._is_deaf or self._early
+            or self._reader.is_reading
+        ):  # fmt: skip
+            self.relay = again.send(self._proxy, self, data)
+            if self.relay is not None:  # it is with its server already
+                return
+        self.data_received(data)
+
     def data_received(self, data: bytes) -> None:
-        """See asyncio.Protocol."""
+        """Something has come that is no usual request."""
         if self._is_raw:
             if self.relay is not None:
                 self.relay.client_raw(data)
@@ -90,7 +97,7 @@ class Client(asyncio.Protocol):
             return
         if self._early or not self._is_free:
             self._keep(data)
-        elif self._again is None or self._reader.is_reading or not self._sent_again(data):
+        else:
             self._take(data)
 
     def pause_writing(self) -> None:
@@ -122,28 +129,28 @@ class Client(asyncio.Protocol):
         if len(self._early) > MOST_EARLY:
             self._early, self._is_deaf = b"", True
 
-    def _sent_again(self, data: bytes) -> bool:
-        """Is it a usual request, and with its server already?"""
-        assert self._again is not None  # noqa: S101  # the caller looked
-        self.relay = self._again.send(self._proxy, self, data)
-        if self.relay is None:
-            return False
-        self._patience.began(self._proxy.now())
-        return True
-
     def _take(self, data: bytes) -> None:
         """Read one request after the other, as long as each is answered at once."""
-        at, self._is_taking = 0, True
         is_new = not self._reader.is_reading
+        if is_new and self._again is None and self._is_known(data):
+            return
+        start, at, self._is_taking = 0, 0, True
         while at < len(data) and self._is_free:
             if not self._reader.is_reading:
                 self._patience.began(self._proxy.now())
-            at = self._reader.feed(data, at)
+            start, at = at, self._reader.feed(data, at)
         self._is_taking = False
+        proxy = self._proxy
         if at < len(data) and not self._is_closing:
             self._keep(data[at:])
-        elif is_new and self.relay is not None:  # the server works already
-            self._again = Again.of(data, self.relay, self._proxy.policy)
+        elif is_new and not start and self.relay is not None:  # the server works already
+            self._again = proxy.heads.learn(data, self.relay, self, proxy.policy)
+
+    def _is_known(self, data: bytes) -> bool:
+        """Has such a head come on another connection, and is it a usual request?"""
+        again = self._again = self._proxy.heads.find(data, self)
+        self.relay = again.send(self._proxy, self, data) if again is not None else None
+        return self.relay is not None
 
     def _go_on(self) -> None:
         """A request has been answered: to the next, if one is there already."""
@@ -183,20 +190,14 @@ class Client(asyncio.Protocol):
 
     # What relays do
 
-    def send(self, data: bytes) -> None:
-        """Write to the client."""
-        if data and self._transport is not None:
-            self._transport.write(data)
-
-    @property
-    def writer(self) -> Callable[[bytes], None] | None:
-        """What writes to it, without a look whether there is anything to write; None: it has
-        gone."""
-        return self._transport.write if self._transport is not None else None
-
     def want_body(self) -> None:
         """Expect: 100-continue."""
         self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    @property
+    def is_ending(self) -> bool:
+        """Will it take no further request?"""
+        return self._is_closing or self._is_deaf or self._proxy.is_stopping
 
     def closes_after(self, relay: "Relay") -> bool:
         """Is its answer the last on this connection? It is, before its body has been read."""
@@ -219,6 +220,8 @@ class Client(asyncio.Protocol):
             self.close()
             return
         self._reader.prepare()
+        if self._again is not None:
+            self._again.prepare()
         self._go_on()
         if self._proxy.is_stopping:  # not now: the next request may be in the midst of what came
             asyncio.get_running_loop().call_soon(self._proxy.part, [self])
@@ -239,22 +242,6 @@ class Client(asyncio.Protocol):
         early, self._early = self._early, b""
         return early
 
-    def pause(self) -> None:
-        """The server takes no more of the raw bytes now."""
-        if self._transport is not None:
-            self._transport.pause_reading()
-
-    def resume(self) -> None:
-        """It does again."""
-        if self._transport is not None:
-            self._transport.resume_reading()
-
-    def close(self) -> None:
-        """When what was written is out."""
-        self._is_closing = True
-        if self._transport is not None:
-            self._transport.close()
-
     def _linger(self) -> None:
         """Close, but read on for a while and throw it away: the kernel resets a connection that is
         closed with unread bytes, and the client could lose the answer."""
@@ -266,12 +253,6 @@ class Client(asyncio.Protocol):
             self._patience.lingers(self._proxy.now())
         else:
             self._transport.close()
-
-    def abort(self) -> None:
-        """At once, so that the client cannot take what it has for a whole answer."""
-        self._is_closing = True
-        if self._transport is not None:
-            self._transport.abort()
 
     # Time
 

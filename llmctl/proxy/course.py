@@ -8,12 +8,13 @@ from llmctl.proxy.answer import Answer
 from llmctl.proxy.asked import Asked
 from llmctl.proxy.delivery import NONE
 from llmctl.proxy.dialect import OTHER, endpoint_of, is_repeatable
-from llmctl.proxy.guard_request import Guard
+from llmctl.proxy.guard_record import Finding
 from llmctl.proxy.head import Request
 from llmctl.proxy.record import Record
 from llmctl.proxy.routing import Served, strip_upstream
 
 if TYPE_CHECKING:
+    from llmctl.core.guard.settings import GuardSettings
     from llmctl.proxy.again import Again
     from llmctl.proxy.client import Client
     from llmctl.proxy.falling import Falling
@@ -29,23 +30,37 @@ _tickets = itertools.count(1)
 class Course:
     """One request. ticket: its number, in order of arrival. served: the model that it is for."""
 
+    __slots__ = (
+        "_again", "_ahead", "_body", "_came", "_client", "_counted", "_delivery",
+        "_falling", "_healing", "_heard_at", "_heard_bytes", "_is_over", "_proxy", "_tries",
+        "_unsent", "_waits_since", "answer", "asked", "endpoint", "forced", "guard",
+        "is_full", "is_waiting", "is_watching", "key", "path", "record", "request",
+        "served", "ticket",
+    )  # fmt: skip
+
     def __init__(
         self, proxy: "Proxy", client: "Client", request: Request, again: "Again | None" = None
     ) -> None:
         self._proxy, self._client, self.request = proxy, client, request
+        self._again, self._came, self._ahead = again, b"", b""
+        """What is known of its head; the first bytes of its answer until they are understood, and
+        what was sent for them already."""
         self.ticket = next(_tickets)
         if again is None:
             self.forced, self.path = strip_upstream(request.path)
             self.endpoint = endpoint_of(self.path)
         else:
             self.forced, self.path, self.endpoint = again.forced, again.path, again.endpoint
-        self.answer = Answer(request, self.endpoint, headers=proxy.headers_for(request))
+        headers = proxy.headers_for(request) if proxy.settings.cors else ()  # or two calls for none
+        self.answer = Answer(request, self.endpoint, headers=headers)
         self.record = Record(
             began=proxy.now(), endpoint=self.endpoint.name, path=self.path, peer=client.peer,
         )  # fmt: skip
         if again is not None and again.key is not None:
             self.record.key = again.key.name
-        self.asked, self.guard = Asked(), Guard(proxy, self)
+        self.asked = Asked()
+        self.guard: GuardSettings | None = None
+        """How it is guarded; None until its model is known."""
         self.key: ApiKey | None = again.key if again is not None else None
         self.served: Served | None = None
         self._body: Spool | None = None
@@ -176,6 +191,12 @@ class Course:
         if self.is_waiting and self.served is not None:
             self.is_waiting = False
             self._proxy.board.leave(cast("Waiting", self), self.served)  # it is a Relay
+
+    def found(self, finding: Finding) -> None:
+        """Say what the guard found: on the answer, before its head is out, and in the journal."""
+        self.answer.guarded.append(finding.header)
+        is_logged = self._proxy.settings.request_log
+        self._proxy.journal.found(self.ticket, self.record, finding, is_logged=is_logged)
 
     def _heed(self) -> None:
         """Take the step that the guard wants, if any."""

@@ -47,18 +47,23 @@ class Recipient(Protocol):
 
 class Delivery:
     """An attempt. What `drop` has ended reports nothing more. is_repeatable: it may be sent twice.
-    has_sent: it was sent, or a part of it."""
+    has_sent: it was sent, or a part of it. upstream: it has gone out on this connection already."""
+
+    __slots__ = (
+        "_body", "_head", "_heard", "_is_head", "_is_paused", "_is_repeatable",
+        "_may_switch", "_pool", "_recipient", "_upstream", "has_sent",
+    )  # fmt: skip
 
     def __init__(
         self, recipient: Recipient | None, head: bytes, body: Spool | None, *,
         is_head: bool = False, may_switch: bool = False, is_repeatable: bool = True,
+        pool: Pool | None = None, upstream: Upstream | None = None,
     ) -> None:  # fmt: skip
         self._recipient = recipient
         self._head, self._body = head, body
         self._is_head, self._may_switch = is_head, may_switch
-        self._is_repeatable, self.has_sent = is_repeatable, False
-        self._upstream: Upstream | None = None
-        self._pool: Pool | None = None
+        self._is_repeatable, self.has_sent = is_repeatable, upstream is not None
+        self._upstream, self._pool = upstream, pool
         self._heard = self._is_paused = False
 
     def begin(self, pool: Pool) -> None:
@@ -66,11 +71,6 @@ class Delivery:
         used, so it is nothing for what may be sent but once."""
         self._pool = pool
         pool.take(self._connected, self._unreachable, fresh=not self._is_repeatable)
-
-    def sent(self, pool: Pool, upstream: Upstream) -> None:
-        """It has gone out on this connection already."""
-        self._pool, self._upstream, self.has_sent = pool, upstream, True
-        upstream.carries(self)
 
     def _connected(self, upstream: Upstream) -> None:
         if self._recipient is None:

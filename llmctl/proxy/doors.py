@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Sequence
 
 from llmctl.proxy.tasks import log, spawn
+from llmctl.proxy.wire import accepted
 
 _AT_ONCE = 64
 _PAUSE_S = 0.5
@@ -23,7 +24,7 @@ class Doors:
     """
 
     def __init__(
-        self, sockets: Sequence[socket.socket], make: Callable[[], asyncio.Protocol]
+        self, sockets: Sequence[socket.socket], make: Callable[[], asyncio.BufferedProtocol]
     ) -> None:
         self._sockets, self._make = sockets, make
         self._loop = asyncio.get_running_loop()
@@ -71,7 +72,7 @@ class Doors:
     async def _come_in(self, connection: socket.socket) -> None:
         try:
             with contextlib.suppress(OSError):  # it has gone already
-                await self._loop.connect_accepted_socket(self._make, connection)
+                await accepted(connection, self._make())
         finally:
             self._coming -= 1
 

@@ -22,39 +22,9 @@ if TYPE_CHECKING:
     import mmap
 
     from llmctl.core.guard.history import Shape
-    from llmctl.proxy.course import Course
-    from llmctl.proxy.server import Proxy
 
 _TALKS = ("chat", "messages", "responses")
 """Endpoints whose requests are conversations."""
-
-
-class Guard:
-    """How one request is guarded. settings: None until its model is known."""
-
-    def __init__(self, proxy: "Proxy", relay: "Course") -> None:
-        self._proxy, self._relay = proxy, relay
-        self.settings: GuardSettings | None = None
-
-    def body(self, request: Request, body: Spool | None) -> Spool | None:
-        """What the model is sent. The model is known."""
-        served = self._relay.served
-        if self.settings is not None or served is None:
-            return body
-        self.settings = settings_for(request, served.guard)
-        if body is None or not self._relay.asked.tools:
-            return body
-        found = rewritten(self._relay.endpoint, body, self.settings)
-        if found.finding is not None:
-            self.tell(found.finding)
-        return found.body
-
-    def tell(self, finding: Finding) -> None:
-        """Say what was found: on the answer, as long as its head is not out, and in the journal."""
-        relay, proxy = self._relay, self._proxy
-        relay.answer.guarded.append(finding.header)
-        is_logged = proxy.settings.request_log
-        proxy.journal.found(relay.ticket, relay.record, finding, is_logged=is_logged)
 
 
 def is_usual(request: Request, endpoint: Endpoint, body: bytes, settings: GuardSettings) -> bool:

@@ -94,19 +94,6 @@ class Request(msgspec.Struct, frozen=True, dict=True):
         """What is asked of a server. path: of ours, as it has it."""
         return path + b"?" + self.query if self.query else path
 
-    def resized(self, length: bytes) -> "Request":
-        """The same head, of a body of another length (digits)."""
-        if length == self.first[b"content-length"]:
-            return self
-        headers = tuple([
-            (name, length if name.lower() == b"content-length" else value)
-            for name, value in self.headers
-        ])  # fmt: skip
-        return Request(
-            self.method, self.path, self.query, self.version, headers, self.keep_alive,
-            self.upgrade,
-        )  # fmt: skip
-
     @property
     def wants_websocket(self) -> bool:
         """Is it to become a connection of another protocol? Others are not offered: `h2c`, which

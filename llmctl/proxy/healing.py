@@ -24,7 +24,6 @@ from llmctl.proxy.spool import Amended, Spool
 from llmctl.proxy.tasks import spawn
 
 if TYPE_CHECKING:
-    from llmctl.proxy.guard_request import Guard
     from llmctl.proxy.server import Proxy
     from llmctl.proxy.upstream import Upstream
 
@@ -35,11 +34,15 @@ _MOST_END = 4 << 10
 
 
 class Guarded(Protocol):
-    """A request whose answer is guarded (Relay). guard: its settings, and who is told."""
+    """A request whose answer is guarded (Relay). guard: how; None: its model is not known."""
 
     endpoint: Endpoint
     served: Served | None
-    guard: "Guard"
+    guard: GuardSettings | None
+
+    def found(self, finding: Finding) -> None:
+        """Say what was found."""
+        ...
 
     def pass_on(self, data: bytes) -> None:
         """Events of ours, into the client's stream."""
@@ -62,15 +65,17 @@ class Healing:
     """One attempt of the relay's, with all that the guard makes of it. sent: the body that goes to
     the server."""
 
-    def __init__(self, guarded: Guarded, plan: Plan, body: Spool, proxy: "Proxy") -> None:
+    def __init__(
+        self, guarded: Guarded, plan: Plan, body: Spool, proxy: "Proxy",
+        session: Session | None = None,
+    ) -> None:  # fmt: skip
         self._guarded, self._proxy = guarded, proxy
-        self.session = Session(plan, Detector)
+        self.session = session or Session(plan, Detector)
         self._body = self.sent = body
         self._again: Spool | None = None
         self._began = proxy.now()
-        spending = Spending(self.session, proxy.now)
-        self._spending = spending if spending.is_limited else None
-        self.is_limited = spending.is_limited
+        self.is_limited = plan.settings.is_limited
+        self._spending = Spending(self.session, proxy.now) if self.is_limited else None
         self._overs: list[tuple[Over, Did]] = []
         self._ends_for_budget = self.is_over = self._is_told = False
 
@@ -79,7 +84,7 @@ class Healing:
         cls, guarded: Guarded, request: Request, body: Spool | None, proxy: "Proxy"
     ) -> "Healing | None":
         """None: this request is not guarded."""
-        served, settings = guarded.served, guarded.guard.settings
+        served, settings = guarded.served, guarded.guard
         if body is None or request.method != b"POST" or served is None or settings is None:
             return None
         found = planned(guarded.endpoint, body.whole(), served, settings)
@@ -224,10 +229,9 @@ class Healing:
         if settings.mode == "log":
             outcome = "logged"
         for found in self.session.findings:
-            self._guarded.guard.tell(_finding(found, outcome, self._left(found.tokens)))
+            self._guarded.found(_finding(found, outcome, self._left(found.tokens)))
         for over, did in self._overs:
-            told = Finding(kind=over.kind, step=did, outcome=outcome)
-            self._guarded.guard.tell(told)
+            self._guarded.found(Finding(kind=over.kind, step=did, outcome=outcome))
 
     def _left(self, tokens: int) -> int:
         """How many more tokens the model has room for."""
@@ -267,16 +271,13 @@ def planned(
 def on_the_way(
     request: Request, endpoint: Endpoint, body: bytes, served: Served
 ) -> tuple[Plan | None, bytes]:
-    """The same for a request that is sent on before anything else is done: its plan, and its body
-    as it is sent."""
+    """The same for a request that is sent on before anything else is done: its plan, and what takes
+    the place of the last brace of its body, which ends with it and is not empty."""
     settings = settings_for(request, served.guard)
     if settings.mode == "off" or endpoint.name not in GUARDED:
-        return None, body
+        return None, b""
     found = planned(endpoint, body, served, settings)
-    if found is None:
-        return None, body
-    plan, (cut, end) = found
-    return plan, body[: len(body) - cut] + end
+    return (found[0], found[1][1]) if found is not None else (None, b"")
 
 
 def _finding(found: Found, outcome: Outcome, saved: int) -> Finding:

@@ -23,6 +23,14 @@ END_OF_BOTH = b"\n\n\r\n"
 """Of an event and of its chunk."""
 
 
+def is_whole_chunk(data: bytes) -> bool:
+    """Is it one chunk, of whole events, as a Lane takes it?"""
+    nbytes = len(data)
+    size = nbytes - 6 if nbytes < _NONE else nbytes - 7
+    is_one = data.startswith(b"%x\r\n" % size) and data.endswith(END_OF_BOTH)
+    return is_one and _LEAST <= nbytes <= MOST and nbytes != _NONE
+
+
 class Lane:
     """One answer's. write: to the client; heed: the guard may want something."""
 

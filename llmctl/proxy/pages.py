@@ -78,6 +78,7 @@ def _watch(proxy: "Proxy", relay: "Relay", request: Request) -> None:
     if request.method == b"HEAD":
         relay.page(200, b"", kind=EVENTS)
         return
+    proxy.journal.settle()  # what ended before is not told to who comes after
     trouble = proxy.journal.events.add(relay)
     if trouble is not None:
         relay.refuse(trouble)
@@ -161,6 +162,7 @@ def _entries(proxy: "Proxy", served: "Served") -> list[dict[str, Any]]:
 
 
 def _metrics(proxy: "Proxy", relay: "Relay", _: Request) -> None:
+    proxy.journal.settle()
     text = proxy.journal.metrics.text(_gauges(proxy), proxy.models_of(relay.key))
     relay.page(200, text, kind=PROMETHEUS)
 

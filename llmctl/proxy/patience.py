@@ -27,7 +27,7 @@ class Patience:
 
     def began(self, now: float) -> None:
         """The first byte of a request has come."""
-        self.began_at = now
+        self._heard = self.began_at = now
 
     def full(self, now: float) -> None:
         """The client does not take what is written."""

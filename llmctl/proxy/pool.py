@@ -7,6 +7,7 @@ for its alias, and from then on no answer on it can come from another model.
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 from llmctl.proxy.head import AnswerHead
 from llmctl.proxy.tasks import spawn
 from llmctl.proxy.upstream import Upstream
+from llmctl.proxy.wire import connected
 
 CONNECT_TIMEOUT_S = 5.0
 MOST_IDLE = 64
@@ -34,7 +36,7 @@ class Pool:
     def __init__(self, alias: str, port: int, key: str | None) -> None:
         self.alias, self.port, self.key = alias, port, key
         self._idle: list[tuple[float, Upstream]] = []
-        self._now = asyncio.get_running_loop().time
+        self._now = time.monotonic
 
     def take(self, connected: Connected, failed: Failed, *, fresh: bool = False) -> None:
         """An open connection, now if one is idle. fresh: no idle one, whose end may be near."""
@@ -68,8 +70,7 @@ class Pool:
 
     async def open(self, upstream: Upstream) -> str | None:
         """Connect. None: to the right one. OSError: to nobody."""
-        loop = asyncio.get_running_loop()
-        await loop.create_connection(lambda: upstream, "127.0.0.1", self.port)
+        await connected(upstream, self.port)
         return await self._identify(upstream)
 
     async def _identify(self, upstream: Upstream) -> str | None:

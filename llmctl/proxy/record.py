@@ -1,5 +1,6 @@
 """What is remembered of one request: times and counts, and nothing of what was said."""
 
+import contextlib
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,9 +24,9 @@ MOST_NAME = 200
 class Record(msgspec.Struct):
     """One request. Times are the loop's, in seconds; asked, served: names of models.
 
-    opening: the first bytes of the answer's body, until it has ended. is_own: the proxy answers it
-    itself. draft: tokens drafted, and of them accepted. fallback_from: who was asked before the one
-    that served it.
+    opening: the first bytes of the answer's body, until they are counted. is_own: the proxy answers
+    it itself. draft: tokens drafted, and of them accepted. fallback_from: who was asked before the
+    one that served it. _last: the last pieces of the answer, from its end until they are counted.
     """
 
     began: float
@@ -49,6 +50,7 @@ class Record(msgspec.Struct):
     tokens_per_s: float | None = None
     draft: tuple[int, int] | None = None
     fallback_from: tuple[str, ...] = ()
+    _last: Sequence[bytes] = ()
 
     def saw(self, data: bytes, now: float) -> None:
         """The first piece of the answer's body. A comment (a ping) is no answer yet."""
@@ -56,13 +58,18 @@ class Record(msgspec.Struct):
             self.first, self.opening = now, data[:MOST_OPENING]
 
     def finish(self, now: float, answer: "Answer") -> None:
-        """It has ended; what the server counted is in its first and its last bytes."""
+        """It has ended."""
         self.ended = now
         self.status = answer.status or self.status
         self.outcome = self.outcome or answer.outcome
+        self._last = answer.last
+
+    def count(self) -> None:
+        """What the server counted is in the first and the last bytes of the answer."""
         if self.opening:
-            self._count(_end_of(answer.last))
-            self.opening = b""
+            with contextlib.suppress(ValueError, OverflowError):  # no count that anybody can read
+                self._count(_end_of(self._last))
+        self.opening, self._last = b"", ()
 
     def _count(self, tail: bytes) -> None:
         """`timings` is exact and has the speed; where there is none (/v1/messages), `usage`."""

@@ -4,17 +4,17 @@ says opens the way to a server (Delivery)."""
 from llmctl.core.guard.settings import GuardSettings
 from llmctl.proxy.aside import look
 from llmctl.proxy.asked import Asked
-from llmctl.proxy.course import Course
 from llmctl.proxy.delivery import NONE, Delivery
 from llmctl.proxy.dialect import OTHER, Trouble
 from llmctl.proxy.falling import falling
 from llmctl.proxy.far import head_for
-from llmctl.proxy.guard.plan import Plan
+from llmctl.proxy.guard_mode import settings_for
+from llmctl.proxy.guard_request import rewritten
 from llmctl.proxy.head import AnswerHead, Headers
 from llmctl.proxy.healing import Healing
 from llmctl.proxy.intake import announced, taken
-from llmctl.proxy.lane import Lane
 from llmctl.proxy.routing import Served
+from llmctl.proxy.short import Short
 from llmctl.proxy.spool import Spool
 
 COMMENT_AFTER_S = 8.0
@@ -22,8 +22,10 @@ COMMENT_AFTER_S = 8.0
 MOST_TRIES = 3
 
 
-class Relay(Course):
+class Relay(Short):
     """One request, on its way between a client and a server."""
+
+    __slots__ = ()
 
     # The client's side
 
@@ -66,18 +68,6 @@ class Relay(Course):
         self._wants(found)
         self._route()
 
-    def sent(
-        self, found: Asked, served: Served, head: bytes, asks: Spool, body: Spool, plan: Plan | None
-    ) -> Delivery:
-        """It has gone the short way (see Again): what the long one would have left behind."""
-        self._wants(found)
-        self._goes_to(served)
-        self._counts(self.record.began)
-        if plan is not None:
-            self._guarded_by(Healing(self, plan, body, self._proxy))
-        self._body, self._delivery = body, Delivery(self, head, asks)
-        return self._delivery
-
     def _route(self) -> None:
         where = self._proxy.way(self.asked.model, self.forced, self.key)
         if isinstance(where, Trouble):
@@ -94,11 +84,21 @@ class Relay(Course):
             self._counts(self._proxy.now())
             self._deliver(self._body, where)
             return
-        self._body = self.guard.body(self.request, self._body)
+        if self.guard is None:
+            self._guarded(where)
         self.is_waiting = True
         self._proxy.board.arrive(self, where, since=self._waits_since)
         if self.is_waiting and not self._is_over:
             self._send(self.answer.comment())  # a sign of life
+
+    def _guarded(self, where: Served) -> None:
+        """Its model is known: what it is sent. It is done once, however often it is tried."""
+        self.guard = settings_for(self.request, where.guard)
+        if self._body is not None and self.asked.tools:
+            made = rewritten(self.endpoint, self._body, self.guard)
+            self._body = made.body
+            if made.finding is not None:
+                self.found(made.finding)
 
     def client_gone(self) -> None:
         """Nobody is there to read it: whatever is under way for it ends."""
@@ -127,6 +127,7 @@ class Relay(Course):
         length = body.nbytes if body is not None else None
         head, is_again = head_for(self.request, self.path, served, length), self._is_again
         to = self if self._falling is None or is_again else self._falling.opening()
+        self._came = b""  # of an attempt before this one
         self._delivery = Delivery(
             to, head, body, is_head=self.request.method == b"HEAD",
             may_switch=self.request.wants_websocket, is_repeatable=self.is_repeatable,
@@ -172,7 +173,7 @@ class Relay(Course):
     def falls(self, to: Served, settings: GuardSettings) -> None:
         """That one is asked in its stead. settings: how it is guarded. It keeps its place: what was
         asked before a stop by hand starts nothing."""
-        self.guard.settings = settings
+        self.guard = settings
         self._waits_since = self._waits_since or self.record.began
         self._goes(to)
 
@@ -205,6 +206,8 @@ class Relay(Course):
 
     def head(self, head: AnswerHead) -> None:
         """The server's head; it goes out with what follows at once."""
+        if self._ahead:
+            return  # it is out
         if self._healing is not None and self._is_again:
             self._healing.head(head)
             return
@@ -222,21 +225,14 @@ class Relay(Course):
         sent = self.answer.body(data)
         if is_last:
             self._unsent += sent
+        elif self._came:
+            self._begins(sent)
         else:
             self._send(sent)
         if self.record.first is None and (sent or self.answer.is_assembling):
             self.record.saw(data, self._proxy.now())
             self._hurry()
         self._heed()
-
-    def _hurry(self) -> None:
-        """Of a stream of events the usual ones can go the short way."""
-        events, write = self.answer.passing, self._client.writer
-        is_limited = self._healing is not None and self._healing.is_limited
-        if self.record.first is None or is_limited:
-            return
-        if events is not None and write is not None:
-            self._delivery.hurry(Lane(self.answer, events, write, self._heed))
 
     def end(self) -> None:
         """The server's answer is whole."""
@@ -281,11 +277,13 @@ class Relay(Course):
         if self._is_over:
             return
         self._is_over = True
-        self._drop_delivery()
-        self._leave_queue()
+        if self._delivery is not NONE:
+            self._drop_delivery()
+        if self.is_waiting:
+            self._leave_queue()
         self._uncount()
         if self._healing is not None:
-            self._healing.close()
+            self._guarded_by(None)
         if self._body is not None:
             self._body.close()
         self.record.finish(self._proxy.now(), self.answer)

@@ -14,8 +14,9 @@ from llmctl.proxy.tasks import log
 MOST_BYTES = 10 << 20
 FILES = 3
 """The newest, and two older ones: requests.jsonl, .1, .2."""
-MOST_WAITING = 20_000
-"""Lines that may wait for a disk that hangs."""
+MOST_WAITING = 8 << 20
+"""Bytes of lines that may wait for a disk that hangs. They lie in one piece of memory, which goes
+back to the system, as thousands of small ones would not."""
 
 
 class RequestLog:
@@ -27,7 +28,7 @@ class RequestLog:
     ) -> None:  # fmt: skip
         self._path, self._most, self._files = Path(path), most_bytes, files
         self._say = say
-        self._lines: list[bytes] = []
+        self._lines = bytearray()
         self._has_failed = False
         self.dropped = 0
 
@@ -41,17 +42,19 @@ class RequestLog:
         if len(self._lines) >= MOST_WAITING:
             self.dropped += 1
         else:
-            self._lines.append(line)
+            self._lines += line + b"\n"
 
     def flush(self) -> None:
-        """Write what there is. It may be called from one thread at a time, while others add."""
-        lines, self._lines = self._lines, []
+        """Write what there is. It may be called from one thread at a time, while another one adds:
+        that lengthens the lines, and never replaces them."""
+        lines = bytes(self._lines)
+        del self._lines[: len(lines)]
         if not lines:
             return
         try:
-            self._write(b"".join(line + b"\n" for line in lines))
+            self._write(lines)
         except OSError as error:
-            self.dropped += len(lines)
+            self.dropped += lines.count(b"\n")
             if not self._has_failed:
                 self._say(f"{self._path} cannot be written: {error.strerror}. Lines are lost.")
             self._has_failed = True

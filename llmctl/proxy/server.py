@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from llmctl.core.proxy_settings import ProxySettings
 from llmctl.proxy.access import WRONG_KEY, Connection, Policy, admitted, cors_headers
-from llmctl.proxy.again import Again
+from llmctl.proxy.again import Again, Heads
 from llmctl.proxy.client import Client
 from llmctl.proxy.dialect import Trouble
 from llmctl.proxy.doors import Doors
@@ -51,6 +51,7 @@ class Proxy:
         self.journal = Journal(self.now, time.time, log, guard_log)  # noqa: TID251  # when it was, for people
         self.clients: set[Client] = set()
         self.relays: dict[int, Relay] = {}
+        self.heads = Heads()
         self.board = Switchboard(keeper, self.relays, self.now, self.journal)
         self._guesses, self._key_watch = Guesses(), KeyWatch(self.board, keys)
         self._watchdog = Watchdog(self.board, self.relays)
@@ -120,7 +121,7 @@ class Proxy:
 
     def headers_for(self, request: Request) -> Headers:
         """Headers for every answer to this client."""
-        return cors_headers(request, self.board.settings) if self.board.settings.cors else ()
+        return cors_headers(request, self.board.settings)
 
     def models_of(self, key: ApiKey | None) -> frozenset[str] | None:
         """The profiles that a key may use; None: all."""
@@ -159,6 +160,7 @@ class Proxy:
             relay.look(now)
         for client in list(self.clients):
             client.look(now)
+        self.journal.settle()
         self.journal.look(states(self), self.board.loading)
         if self.journal.wants_to_write:
             spawn(self.journal.write(), name="write the request log")

@@ -1,7 +1,10 @@
-"""What is set on the sockets of clients."""
+"""What is set on the sockets of clients, and where what comes on any connection is read to."""
 
 import socket
 
+BUFFER = memoryview(bytearray(64 << 10))
+"""What was just read. One is enough for all connections: it is used up before the next read, which
+spares each read the making of a buffer of this size."""
 GONE_AFTER_S = 60
 """After so long without a word from its machine, a client counts as gone."""
 

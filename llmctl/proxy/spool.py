@@ -12,23 +12,18 @@ from typing import IO
 IN_MEMORY = 1 << 20
 """Bytes. More goes to a file in $TMPDIR that has no name, so nothing is left of it after a kill."""
 PIECE = 256 << 10
+Piece = bytes | memoryview
 
 
 class Spool:
-    """Bytes that are written once and may be read again, for a second attempt."""
+    """Bytes that are written once and may be read again, for a second attempt. data: what is in
+    memory already."""
 
-    def __init__(self, *, directory: str | None = None) -> None:
+    def __init__(self, data: bytes = b"", *, directory: str | None = None) -> None:
         self._directory = directory
-        self._pieces: list[bytes] = []
+        self._pieces = [data] if data else []
         self._file: IO[bytes] | None = None
-        self.nbytes = 0
-
-    @classmethod
-    def of(cls, data: bytes) -> "Spool":
-        """What is in memory already."""
-        spool = cls()
-        spool._pieces, spool.nbytes = [data], len(data)
-        return spool
+        self.nbytes = len(data)
 
     @property
     def is_in_memory(self) -> bool:
@@ -61,7 +56,7 @@ class Spool:
             self._pieces = [b"".join(self._pieces)]
         return self._pieces[0] if self._pieces else b""
 
-    def pieces(self) -> Iterator[bytes]:
+    def pieces(self) -> Iterator[Piece]:
         """All of it, to be sent."""
         if self._file is None:
             yield from self._pieces
@@ -102,15 +97,14 @@ class Amended(Spool):
         """See Spool; this one is not meant to be large."""
         return b"".join(self.pieces())
 
-    def pieces(self) -> Iterator[bytes]:
-        """See Spool. The end goes with the last piece, so that what is short stays one."""
-        left, before = self._kept, b""
+    def pieces(self) -> Iterator[Piece]:
+        """See Spool. Nothing of it is copied."""
+        left = self._kept
         for piece in self._spool.pieces():
-            if before:
-                yield before
-            before = piece[:left]
-            left -= len(before)
-        yield before + self._end
+            if left > 0:
+                yield piece if len(piece) <= left else memoryview(piece)[:left]
+            left -= len(piece)
+        yield self._end
 
     def close(self) -> None:
         """See Spool."""

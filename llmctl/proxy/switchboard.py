@@ -203,9 +203,10 @@ class Switchboard:
 
     def done(self, served: Served, ticket: int) -> None:
         """A server has no more work for a request of it."""
-        self.replicas.left(served, ticket)
-        queue = served.queue
-        self.act(queue, self.turns(queue).done(served.name, self._now()))
+        if served.most > 1 or served.number > 1:
+            self.replicas.left(served, ticket)
+        queue = served.queue  # it is there: a request of it was under way
+        self.act(queue, self.queues[queue].done(served.name, self._now()))
 
     def doubt(self, served: Served) -> None:
         """A model that was ready did not answer: it is not ready until it has been seen again."""

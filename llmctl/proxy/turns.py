@@ -124,6 +124,12 @@ class Turns:
         """Need a request that comes now not wait?"""
         return model == self.ready and self._is_open(now)
 
+    @property
+    def is_open(self) -> bool:
+        """Does nobody wait, and is nothing changing? Then all that is asked of the ready model goes
+        ahead."""
+        return not self.waiting and self.switching is None and not self.is_closed
+
     def goes_ahead(self, model: str) -> None:
         """One that need not wait is under way from now on."""
         self.busy[model] = self.busy.get(model, 0) + 1

@@ -1,20 +1,16 @@
 """The end of the wire at a llama-server: one connection, one request at a time."""
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from llmctl.proxy.answer_reader import AnswerReader, GarbledError
 from llmctl.proxy.head import AnswerHead
 from llmctl.proxy.lane import END_OF_BOTH, MOST, Lane
-from llmctl.proxy.spool import Spool
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from llmctl.proxy.sockets import BUFFER
+from llmctl.proxy.spool import Piece, Spool
 
 _PIECE_LEAST = 16 << 10
-_BUFFER = memoryview(bytearray(256 << 10))
-"""What was just read. One is enough for all connections: it is used up before the next read, which
-spares each read the making of a buffer of this size."""
 
 
 class Receiver(Protocol):
@@ -49,27 +45,42 @@ class Receiver(Protocol):
         ...
 
 
-def _sent(head: bytes, body: Spool | None) -> "Iterator[bytes]":
-    """A request in the pieces that are written: a short one is a single write."""
-    pieces = body.pieces() if body is not None else iter(())
-    yield head + next(pieces, b"")
-    yield from pieces
+def _sent(head: bytes, body: Spool) -> Iterator[Piece]:
+    """A request in the pieces that are written."""
+    yield head
+    yield from body.pieces()
+
+
+def _nowhere(data: bytes) -> None:
+    """There is no connection."""
+
+
+Take = Callable[[bytes], bool]
+"""Gets up to MOST bytes that have come, before they are understood. True: nothing is left to do."""
 
 
 class Upstream(asyncio.BufferedProtocol):
-    """A connection. served: requests that it has carried."""
+    """A connection. served: requests that it has carried. is_open: can one be sent?"""
+
+    __slots__ = (
+        "_at_hand", "_body", "_is_full", "_keep", "_lane", "_pool", "_reader", "_receiver",
+        "_transport", "is_open", "served", "write",
+    )  # fmt: skip
 
     def __init__(self, pool: "Releases") -> None:
         self._pool = pool
         self._receiver: Receiver | None = None
         self._transport: asyncio.Transport | None = None
         self._reader = AnswerReader()
-        self._body: Iterator[bytes] | None = None
+        self._body: Iterator[Piece] | None = None
         self._is_full = self._keep = False
         self._lane: Lane | None = None
-        self._at_hand: Lane | None = None
-        """The lane, where what comes next begins a chunk and an event."""
+        self._at_hand: Take | None = None
+        """Who gets what comes next: the lane's, where it begins a chunk and an event."""
         self.served = 0
+        self.is_open = False
+        self.write: Callable[[bytes], None] = _nowhere
+        """Send a request that is whole, or what follows a 101."""
 
     # What the relay does
 
@@ -81,8 +92,10 @@ class Upstream(asyncio.BufferedProtocol):
         for another protocol. keep: who sends it has a further one to send, so the pool does not get
         the connection back."""
         assert self._transport is not None  # noqa: S101  # pools give out open connections
-        if body is None or (body.is_in_memory and not self._is_full):
-            self._transport.write(head if body is None else head + body.whole())
+        if body is None:
+            self._transport.write(head)
+        elif body.is_in_memory and not self._is_full:
+            self._transport.writelines([head, *body.pieces()])
         else:
             self._body = _sent(head, body)
             self._more()
@@ -90,14 +103,16 @@ class Upstream(asyncio.BufferedProtocol):
 
     def carries(
         self, receiver: Receiver, *, is_head: bool = False, may_switch: bool = False,
-        keep: bool = False,
+        keep: bool = False, first: Take | None = None,
     ) -> None:  # fmt: skip
         """A request has gone out, and this one gets the answer. What the server says is read when
-        this has returned."""
-        self._receiver, self._keep = receiver, keep
+        this has returned. first: gets the first bytes before it."""
+        self._receiver, self._keep, self._at_hand = receiver, keep, first
         self.served += 1
-        known = self._reader.known
-        self._reader = AnswerReader(is_head=is_head, may_switch=may_switch, known=known)
+        reader = self._reader
+        if is_head or may_switch or reader.is_used:
+            reader = AnswerReader(is_head=is_head, may_switch=may_switch, known=reader.known)
+            self._reader = reader
 
     def _more(self) -> None:
         """As much of the body as the connection takes now."""
@@ -114,11 +129,6 @@ class Upstream(asyncio.BufferedProtocol):
     def hurry(self, lane: Lane | None) -> None:
         """The usual event of this answer goes there."""
         self._lane, self._at_hand = lane, None
-
-    def write(self, data: bytes) -> None:
-        """A request that is whole, or what follows a 101."""
-        if self._transport is not None:
-            self._transport.write(data)
 
     def pause(self) -> None:
         """The client reads too slowly."""
@@ -145,20 +155,20 @@ class Upstream(asyncio.BufferedProtocol):
         other streams it generates to the end, for nobody."""
         self._receiver = None
         self.hurry(None)
+        self._abort()
+
+    def _abort(self) -> None:
+        self.is_open = False
         if self._transport is not None:
             self._transport.abort()
-
-    @property
-    def is_open(self) -> bool:
-        """Can a request be sent?"""
-        return self._transport is not None and not self._transport.is_closing()
 
     # asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  # TCP
-        self._transport = transport
+        self._transport, self.is_open = transport, True
+        self.write = transport.write
         transport.set_write_buffer_limits(high=4 * _PIECE_LEAST)
 
     def pause_writing(self) -> None:
@@ -177,14 +187,14 @@ class Upstream(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         """See asyncio.BufferedProtocol."""
         del sizehint
-        return _BUFFER
+        return BUFFER
 
     def buffer_updated(self, nbytes: int) -> None:
         """See asyncio.BufferedProtocol."""
-        lane = self._at_hand
-        if lane is not None and nbytes <= MOST and lane.take(_BUFFER[:nbytes].tobytes()):
+        take = self._at_hand
+        if take is not None and nbytes <= MOST and take(BUFFER[:nbytes].tobytes()):
             return
-        receiver, reader, data = self._receiver, self._reader, _BUFFER[:nbytes]
+        receiver, reader, data = self._receiver, self._reader, BUFFER[:nbytes]
         if receiver is None:
             self.close()  # it speaks out of turn
         elif reader.is_raw:
@@ -193,7 +203,7 @@ class Upstream(asyncio.BufferedProtocol):
             self._at_hand = None
             self._read(data, receiver, reader)
             if self._lane is not None and reader.is_between and bytes(data[-4:]) == END_OF_BOTH:
-                self._at_hand = self._lane
+                self._at_hand = self._lane.take
 
     def _read(self, data: memoryview, receiver: Receiver, reader: AnswerReader) -> None:
         had_head, wrong = reader.head is not None, ""
@@ -216,11 +226,12 @@ class Upstream(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         """See asyncio.Protocol."""
+        self.is_open = False
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
-        self._transport = None
+        self._transport, self.is_open, self.write = None, False, _nowhere
         self._pool.lost(self)
         if self._receiver is None:
             self._reader.release()
@@ -234,20 +245,22 @@ class Upstream(asyncio.BufferedProtocol):
     def _finish(self) -> None:
         receiver, self._receiver = self._receiver, None
         self.hurry(None)
-        self._reader.release()
-        if self._reader.is_clean and self._has_sent_all and self.is_open:
-            if not self._keep:
-                self._pool.released(self)
-        elif self._transport is not None:
-            self._transport.abort()
-        self._body = None
+        reader = self._reader
+        reader.release()
+        may_stay, self._body = reader.is_clean and self._has_sent_all, None
+        if not may_stay:
+            self._abort()
+        elif not self._keep:
+            self._pool.released(self)
         if receiver is not None:
             receiver.upstream_end()
+        if self.is_open and self._reader is reader:  # for the next answer, while nobody waits
+            self._reader = AnswerReader(known=reader.known)
 
     @property
     def _has_sent_all(self) -> bool:
         """A server may answer before it has read the whole request."""
-        if self._body is not None or self._transport is None:
+        if self._body is not None or self._transport is None or not self.is_open:
             return False
         return self._transport.get_write_buffer_size() == 0
 
@@ -256,8 +269,7 @@ class Upstream(asyncio.BufferedProtocol):
         self.hurry(None)
         self._reader.release()
         self._body = None
-        if self._transport is not None:
-            self._transport.abort()
+        self._abort()
         if receiver is not None:
             receiver.upstream_lost(why=why)
 

@@ -48,10 +48,10 @@ class Wire(asyncio.Transport):
         super().__init__({"peername": (peer, 40000), "sockname": (here, 1234)})
         self.written = b""
         self.is_closed = self.was_aborted = self.is_stuck = False
-        self._protocol: asyncio.Protocol | None = None
+        self._protocol: asyncio.BufferedProtocol | None = None
         self._unread = 0
 
-    def attach(self, protocol: asyncio.Protocol) -> None:
+    def attach(self, protocol: asyncio.BufferedProtocol) -> None:
         self._protocol = protocol
         protocol.connection_made(self)
 
@@ -180,6 +180,9 @@ class Models:
         del failed, fresh
         connected(_Line(self))
 
+    def at_hand(self) -> None:
+        """None is there already."""
+
     def close_idle(self) -> None:
         pass
 
@@ -209,9 +212,6 @@ class _Line:
         pass
 
     def resume(self) -> None:
-        pass
-
-    def write_raw(self, data: bytes) -> None:
         pass
 
 
@@ -268,6 +268,7 @@ async def bench(
     yield Bench(proxy, pools)
     for client in list(proxy.clients):
         client.connection_lost(None)
+    proxy.journal.settle()
 
 
 def _facts(one: Served) -> dict[str, Any]:

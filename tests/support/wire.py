@@ -39,9 +39,7 @@ class MemoryTransport(asyncio.Transport):
     """One side of a connection. heard: what was written to it. capacity: how much it takes before
     it is full."""
 
-    def __init__(
-        self, protocol: asyncio.Protocol | asyncio.BufferedProtocol, *, capacity: int | None = None
-    ) -> None:
+    def __init__(self, protocol: asyncio.BufferedProtocol, *, capacity: int | None = None) -> None:
         super().__init__()
         self._protocol, self._capacity = protocol, capacity
         self._room = capacity
@@ -93,7 +91,8 @@ class MemoryTransport(asyncio.Transport):
         return self.unsent
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return ("127.0.0.1", 40000) if name == "peername" else default
+        ends = {"peername": ("127.0.0.1", 40000), "sockname": ("127.0.0.1", 1234)}
+        return ends.get(name, default)
 
     # The other side
 
@@ -109,9 +108,6 @@ class MemoryTransport(asyncio.Transport):
 
     def _give(self, data: bytes) -> None:
         if not data or self.is_shut:
-            return
-        if isinstance(self._protocol, asyncio.Protocol):
-            self._protocol.data_received(data)
             return
         while data:
             buffer = memoryview(self._protocol.get_buffer(-1))

@@ -49,7 +49,7 @@ class Over(msgspec.Struct, frozen=True):
 
 
 class Budget:
-    """What one answer has spent. is_limited: is there a budget at all?"""
+    """What one answer has spent."""
 
     def __init__(self, settings: GuardSettings, now: Callable[[], float]) -> None:
         self._time = settings.max_time_s
@@ -60,11 +60,6 @@ class Budget:
         self._asked_at: int | None = None
         self.tokens = self.reasoning = 0
         self.over: Over | None = None
-
-    @property
-    def is_limited(self) -> bool:
-        """Is there a budget at all?"""
-        return (self._time, self._most, self._most_reasoning) != (None, None, None)
 
     def begin(self) -> None:
         """The answer begins: from here its time runs. Further attempts change nothing."""

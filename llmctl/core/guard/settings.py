@@ -119,6 +119,11 @@ class GuardSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     samples: Samples = False
 
     @property
+    def is_limited(self) -> bool:
+        """Is there a budget at all?"""
+        return (self.max_time, self.max_tokens, self.max_reasoning_tokens) != (None, None, None)
+
+    @property
     def max_time_s(self) -> float | None:
         """max_time."""
         return None if self.max_time is None else seconds(self.max_time)

@@ -14,6 +14,8 @@ class Channel(enum.Enum):
     TOOL = "tool"
     """The arguments of tool calls."""
 
+    __hash__ = object.__hash__  # there is one of each; Enum's own is a call of Python's
+
 
 class Loop(msgspec.Struct, frozen=True):
     """A loop that is certain. Offsets and lengths are in bytes of UTF-8, from the start of the

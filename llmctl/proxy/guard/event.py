@@ -104,16 +104,22 @@ def _add(deltas: list[Delta], choice: Any, channel: Channel, text: Any) -> None:
         deltas.append(Delta(choice if isinstance(choice, int) else 0, channel, text.encode()))
 
 
+_OF_CHAT = (
+    ("reasoning_content", Channel.REASONING), ("reasoning", Channel.REASONING),
+    ("content", Channel.CONTENT), ("refusal", Channel.CONTENT),
+)  # fmt: skip
+
+
 def _chat(told: dict[str, Any], deltas: list[Delta]) -> bool:
     ends = "error" in told
     for choice in told.get("choices") or ():
         number, delta = choice.get("index", 0), choice.get("delta") or {}
-        _add(deltas, number, Channel.REASONING, delta.get("reasoning_content"))
-        _add(deltas, number, Channel.REASONING, delta.get("reasoning"))
-        _add(deltas, number, Channel.CONTENT, delta.get("content"))
-        _add(deltas, number, Channel.CONTENT, delta.get("refusal"))
-        for text in _called(delta):
-            _add(deltas, number, Channel.TOOL, text)
+        for key, channel in _OF_CHAT:
+            if text := delta.get(key):
+                _add(deltas, number, channel, text)
+        if "tool_calls" in delta or "function_call" in delta:
+            for text in _called(delta):
+                _add(deltas, number, Channel.TOOL, text)
         ends = ends or choice.get("finish_reason") is not None
     return ends
 

@@ -59,6 +59,8 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 _DECODER = msgspec.json.Decoder(_Asked)
+KEYS = _Asked.__struct_fields__
+"""Of a body, what decides how its answer is guarded; of `prompt` only for a whole answer."""
 
 
 def plan(endpoint: str, body: Any, settings: GuardSettings) -> Plan | None:

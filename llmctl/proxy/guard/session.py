@@ -15,7 +15,8 @@ from llmctl.proxy.guard.event import Event, parsed, split
 from llmctl.proxy.guard.hold import Hold
 from llmctl.proxy.guard.plan import Plan
 from llmctl.proxy.guard.replay import replayed, said_before
-from llmctl.proxy.guard.shape import SPECIAL, Shape, learned
+from llmctl.proxy.guard.shape import SPECIAL
+from llmctl.proxy.guard.shaped import Likely, Shaped
 from llmctl.proxy.guard.splice import passed
 from llmctl.proxy.guard.splices import splice_for
 from llmctl.proxy.guard.steps import MOST_DROPPED, Found, Step, mildest
@@ -23,15 +24,14 @@ from llmctl.proxy.guard.tally import Tally
 from llmctl.proxy.guard.texts import MOST_KEPT, Makes, Text, Texts
 
 _MOST_ODD = 8  # events at the ends of a read: a role, a finish, [DONE]
-_NO_SHAPE = Shape(b"\0", b"")
-"""No event begins with it."""
 
 
-class Session:
+class Session(Shaped):
     """One answer. wants: the step that the relay is to take, until it takes it. findings: all
     loops. is_over: it was stopped."""
 
-    def __init__(self, plan: Plan, detector: Makes) -> None:
+    def __init__(self, plan: Plan, detector: Makes, likely: Likely | None = None) -> None:
+        super().__init__(likely)
         self.plan = plan
         self._endpoint = plan.endpoint
         self.texts = Texts(detector, plan.settings.window)
@@ -40,16 +40,14 @@ class Session:
         self._splice = splice_for(plan, self.tally, self.texts)
         self.wants: Step | None = None
         self.findings: list[Found] = []
-        self.attempt = 0
+        self.attempt = self._dropped = 0
         self.has_ended_reasoning = self.is_over = False
         self._is_deaf = self._holds = False
+        self._is_new = True  # no event has gone out: it is not known which answer it is
         self._acts = plan.settings.mode == "on"
         self._seam = b""
         """What joins two attempts; it goes out with the first of the second."""
         self._dropping: Text | None = None
-        self._before, self._after = _NO_SHAPE.before, b""
-        self._from = self._to = self._dropped = 0
-        self._shape = _NO_SHAPE
         self._text = self.texts.of(0, Channel.CONTENT)
 
     @property
@@ -123,6 +121,8 @@ class Session:
 
     def _take(self, raw: bytes) -> bytes:
         """Any event."""
+        if self._is_likely(raw):
+            return self.feed(raw)
         event = parsed(raw, self._endpoint)
         if event.is_comment:
             return raw
@@ -137,12 +137,16 @@ class Session:
             marks.append((text, text.total))
         if event.ends:  # a text that ends by itself was no loop
             self._dropping, goes = None, True
+        elif self.attempt or self._dropping:
+            self._forget_shape()  # only the first attempt goes out as it comes
         else:
-            self._learn(event)
+            self._learn(event, self._endpoint)
         if goes and not (self._holds or self._seam):
             for text, end in marks:
                 text.sent = end
-            return out + passed(self._splice, event)
+            told = passed(self._splice, event)
+            self._is_new &= event.ends or not (told and event.told)
+            return out + told
         self._hold.put(event, tuple(marks))
         return out + (self._all() if event.ends else self._released([one for one, _ in marks]))
 
@@ -153,8 +157,7 @@ class Session:
         return self._all() if before.choice == text.choice else b""
 
     def _doubtful(self, events: list[bytes], text: Text, sizes: list[int]) -> bytes:
-        """Events of the common shape that may not go out at once. sizes: of their pieces of text,
-        which the detector knows."""
+        """Events of the common shape that may not go out at once. sizes: of their texts."""
         self._hold.add(events, text, sizes)
         return self._released((text,))
 
@@ -181,19 +184,18 @@ class Session:
             found, self._seam = self._seam + found, b""
         return found
 
-    def _learn(self, event: Event) -> None:
-        """Only the first attempt goes out as it comes."""
-        shape = None
-        if not (self.attempt or self._dropping):
-            shape = learned(event, self._endpoint)
-        if shape is None:
-            self._forget_shape()
-        else:
-            self._shape, self._before, self._after = shape, shape.before, shape.after
-            self._from, self._to = len(shape.before), -len(shape.after)
-
-    def _forget_shape(self) -> None:
-        self._before, self._after = _NO_SHAPE.before, b""
+    def _is_likely(self, raw: bytes) -> bool:
+        """Has it the shape of earlier events, but for an id or a time? It is known from now on."""
+        if self.attempt or self._holds or self._dropping or self._is_new:
+            return False
+        shape = self._renewed(raw)
+        if shape is None or shape.choice != self._text.choice:
+            return False  # it may be the first of its choice
+        text = self.texts.of(shape.choice, shape.channel)
+        if text is not self._text:
+            self._moved_on(text)
+        self._takes(shape)
+        return True
 
     # Loops
 
@@ -285,8 +287,7 @@ class Session:
     def _join(self, text: Text) -> None:
         """A model that was interrupted begins a sentence anew."""
         seen = text.seen()
-        is_open = bool(seen) and not seen.endswith(b"\n") and not self._seam
-        if text.channel is Channel.CONTENT and is_open:
+        if text.channel is Channel.CONTENT and seen and not (seen.endswith(b"\n") or self._seam):
             self._seam = self._splice.said("\n\n")
 
     def stopped(self, why: str = "it repeated itself") -> bytes:

@@ -16,11 +16,6 @@ class Spending:
         self._reasoning = self._others = 0
         self._done: set[Act] = set()
 
-    @property
-    def is_limited(self) -> bool:
-        """Is there a budget at all?"""
-        return self._budget.is_limited
-
     def over(self) -> Over | None:
         """Something has come, or time has passed. What is to be done is told once."""
         session, budget = self._session, self._budget

@@ -38,6 +38,11 @@ class Text:
     the client, or may go. uncounted: tokens that came, but for one a piece. feed: of its
     detector. is_watched: False once nothing is asked of it."""
 
+    __slots__ = (
+        "_ahead", "_blocks", "before", "channel", "choice", "detector", "feed",
+        "is_watched", "pieces", "sent", "total", "uncounted",
+    )  # fmt: skip
+
     def __init__(self, choice: int, channel: Channel, detector: Watching) -> None:
         self.choice, self.channel = choice, channel
         self.detector = detector
@@ -122,6 +127,8 @@ def _never(piece: bytes) -> int:
 
 class Texts:
     """All texts of an answer."""
+
+    __slots__ = ("_detector", "_reasoned", "_texts", "_window")
 
     def __init__(self, detector: Makes, window: int) -> None:
         self._detector, self._window = detector, window

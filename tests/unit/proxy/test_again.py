@@ -4,6 +4,7 @@ see of it."""
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,8 +12,9 @@ import pytest
 from msgspec.structs import replace
 from support.wire import MemoryTransport, Wire, answers_in, requests_in, served
 
+from llmctl.core.guard.settings import GuardSettings
 from llmctl.core.proxy_settings import ProxySettings
-from llmctl.proxy.client import Client
+from llmctl.proxy.again import Again
 from llmctl.proxy.keys import ApiKey, Keyring
 from llmctl.proxy.record import entry
 from llmctl.proxy.routing import Table
@@ -20,7 +22,10 @@ from llmctl.proxy.routing import Table
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from llmctl.proxy.client import Client
     from llmctl.proxy.record import Record
+    from llmctl.proxy.relay import Relay
+    from llmctl.proxy.server import Proxy
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 EVENTS = (
@@ -69,14 +74,14 @@ def connected(wire: Wire, first: bytes | None = None) -> MemoryTransport:
 def short(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """What has gone the short way."""
     took: list[bytes] = []
-    before = Client._sent_again
+    before = Again.send
 
-    def told(self: Client, data: bytes) -> bool:
-        went = before(self, data)
+    def told(self: Again, proxy: Proxy, client: Client, data: bytes) -> Relay | None:
+        went = before(self, proxy, client, data)
         took.extend([data] if went else [])
         return went
 
-    monkeypatch.setattr(Client, "_sent_again", told)
+    monkeypatch.setattr(Again, "send", told)
     return took
 
 
@@ -175,11 +180,12 @@ def test_the_usual_ones_take_the_short_way(wire: Wire, short: list[bytes], how: 
 def test_a_request_in_pieces_is_read_as_ever(wire: Wire, short: list[bytes]) -> None:
     for size in range(1, len(ask())):
         client = connected(wire)
+        short.clear()
         client.sends(ask(), sizes=[size])
         ((_, body),) = requests_in(bytes(wire.server().heard))
         assert body == b'{"model":"coder"}'
         wire.server().says(OK)
-    assert not short
+        assert not short
 
 
 def test_a_key_that_is_taken_back_is_refused_at_once(wire: Wire) -> None:
@@ -249,6 +255,58 @@ def test_whoever_goes_is_missed(wire: Wire) -> None:
     assert wire.server().is_aborted
     assert not wire.proxy.relays
     assert not wire.proxy.board.queues["gpu"].busy
+
+
+def test_a_known_head_goes_the_short_way_on_a_new_connection(
+    wire: Wire, short: list[bytes]
+) -> None:
+    connected(wire)
+    client = wire.connect()
+    client.sends(ask())
+    assert short == [ask()]
+    wire.server().says(OK)
+    assert client.heard.startswith(b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.parametrize("end", ["peer", "here"])
+def test_what_is_known_of_a_head_is_known_of_both_its_ends(
+    wire: Wire, short: list[bytes], end: str
+) -> None:
+    connected(wire)
+    client = wire.connect()
+    setattr(wire.client, end, "10.0.0.7")
+    client.sends(ask())
+    assert not short
+    wire.server().says(OK)
+    assert client.heard.startswith(b"HTTP/1.1 200 OK")
+
+
+def test_of_requests_that_came_together_none_is_taken_for_another(wire: Wire) -> None:
+    """The first has no key; what is found out about the second says nothing of its head."""
+    body = b'{"model":"coder"}'
+    keyless = ask(b"", length=b"0").replace(b"Authorization: Bearer %b\r\n" % KEY, b"")
+    client = wire.connect()
+    client.sends(keyless + ask())
+    wire.server().says(OK)
+    assert client.heard.startswith(b"HTTP/1.1 401 ")
+    assert client.heard.count(b"HTTP/1.1 200 OK") == 1
+    stranger = wire.connect()
+    stranger.sends(keyless.replace(b"length: 0", b"length: %d" % len(body)) + body)
+    assert stranger.heard.startswith(b"HTTP/1.1 401 ")
+
+
+def test_an_empty_object_says_nothing_of_how_others_end() -> None:
+    """The guard adds keys at the end of a body; after one that has some they follow a comma."""
+    with Wire(guard=GuardSettings()) as wire:
+        wire.proxy.board.keys = keyring(KEY)
+        connected(wire)
+        one, two = wire.connect(), wire.connect()
+        for client, body in ((one, b'{"n":1}'), (two, b"{}"), (one, b'{"x":[]}')):
+            client.sends(ask(body))
+            wire.server().says(OK)
+        sent = [json.loads(body) for _, body in requests_in(bytes(wire.server().heard))]
+        assert [one.pop("x", None) for one in sent] == [None, None, []]
+        assert sent[1] == sent[2]
 
 
 def test_where_there_are_replicas_each_request_is_placed(wire: Wire, short: list[bytes]) -> None:

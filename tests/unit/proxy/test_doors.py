@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     import pytest
 
 
-class Greeter(asyncio.Protocol):
+class Greeter(asyncio.BufferedProtocol):
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return bytearray(sizehint if sizehint > 0 else 100)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         transport.write(b"hello")

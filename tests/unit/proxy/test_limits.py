@@ -195,6 +195,8 @@ def test_the_program_starts_without_what_it_does_not_need() -> None:
     code = (
         "import gc, sys, llmctl.proxy.__main__ as program; from llmctl.proxy import lean;"
         "assert not gc.isenabled(); lean.imported(); assert gc.isenabled();"
+        "assert gc.get_freeze_count() and gc.get_threshold()[0] == 10_000;"
+        "assert sys.getswitchinterval() <= 0.001;"
         "assert 'typing_extensions' not in sys.modules; import typing_extensions"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

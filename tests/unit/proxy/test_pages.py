@@ -340,7 +340,7 @@ def test_the_log_is_written_at_the_end(log: RequestLog) -> None:
         async with bench(*MODELS, ready="coder", log=log) as it:
             it.connect().ask("coder")
             it.models["coder"].asked[0].answer(b"{}")
-            await it.proxy.stop(Doors((), asyncio.Protocol))
+            await it.proxy.stop(Doors((), asyncio.BufferedProtocol))
             assert not log.has_lines
 
     run(test)
@@ -517,7 +517,7 @@ def test_a_stop_does_not_wait_for_watchers() -> None:
             client = it.connect()
             client.get("/llmctl/events")
             async with asyncio.timeout(5):
-                await it.proxy.stop(Doors((), asyncio.Protocol))
+                await it.proxy.stop(Doors((), asyncio.BufferedProtocol))
             assert b"llmctl_proxy_stopped" in client.got
 
     run(test)

@@ -46,6 +46,7 @@ def counted(
     if end:
         answer.end()
     record.finish(9.0, answer)
+    record.count()
     return record
 
 
@@ -97,6 +98,16 @@ def test_a_plain_answer_has_timings_at_its_end() -> None:
 def test_without_timings_the_usage_counts() -> None:
     body = plain({"choices": [], "usage": USAGE})
     assert counts(counted("/v1/chat/completions", body, stream=False)) == (14, 3)
+
+
+@pytest.mark.parametrize("number", [b"9" * 5000, b"1e999"])
+@pytest.mark.parametrize(
+    "kind", [b'"usage":{"completion_tokens":%b}', b'"timings":{"prompt_n":%b}']
+)
+def test_numbers_that_nobody_can_read_count_for_nothing(kind: bytes, number: bytes) -> None:
+    record = counted("/v1/chat/completions", b"{%b}" % (kind % number), stream=False)
+    assert record.tokens_out in (None, 1)
+    assert record.outcome == "ok"
 
 
 MESSAGE_START = event(

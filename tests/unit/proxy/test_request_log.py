@@ -105,7 +105,7 @@ def test_a_place_that_cannot_be_written_is_no_trouble(tmp_path: Path) -> None:
 
 def test_a_disk_that_hangs_costs_a_bounded_amount_of_memory(tmp_path: Path) -> None:
     one = log(tmp_path)
-    for _ in range(MOST_WAITING + 5):
+    for _ in range(-(-MOST_WAITING // (len(LINE) + 1)) + 5):
         one.add(LINE)
     assert one.dropped == 5
 

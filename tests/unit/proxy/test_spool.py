@@ -101,6 +101,6 @@ def test_another_end_leaves_a_large_body_in_its_file() -> None:
     assert max(map(len, amended.pieces())) <= PIECE + 15
     assert amended.nbytes == sum(map(len, amended.pieces()))
     spool.close()
-    small = Amended(Spool.of(b"{}"), 1, b'"stream":true}')
+    small = Amended(Spool(b"{}"), 1, b'"stream":true}')
     assert small.is_in_memory
     assert small.whole() == b'{"stream":true}'

@@ -98,7 +98,7 @@ class Wire(asyncio.Transport):
         return False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return ("127.0.0.1", 1) if name == "peername" else default
+        return "" if name in ("peername", "sockname") else default  # as of a socket file
 
 
 class Table:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from llmctl.core.guard.budget import GRACE_TOKENS, Act, Budget
@@ -42,7 +44,6 @@ def feed(it: Budget, channel: Channel, count: int) -> list[object]:
 
 def test_without_budgets_nothing_is_ever_spent(clock: Clock) -> None:
     it = budget(clock)
-    assert not it.is_limited
     assert feed(it, THINKS, 5000) == []
     clock.now += 1e6
     assert it.look() is None
@@ -51,7 +52,6 @@ def test_without_budgets_nothing_is_ever_spent(clock: Clock) -> None:
 @pytest.mark.parametrize("channel", Channel)
 def test_tokens_of_every_kind_count(clock: Clock, channel: Channel) -> None:
     it = budget(clock, max_tokens=3)
-    assert it.is_limited
     assert [it.feed(channel) is None for _ in range(3)] == [True, True, False]
     assert it.over is not None
     assert (it.over.kind, it.over.act, it.over.spent) == ("tokens", Act.STOP, 3)
@@ -150,3 +150,11 @@ def test_a_stop_is_final(clock: Clock) -> None:
     assert it.look() is first
     it.again()
     assert it.feed(SAYS) is first
+
+
+@pytest.mark.parametrize(
+    "limit", [{"max_time": "10m"}, {"max_tokens": 1}, {"max_reasoning_tokens": 1}]
+)
+def test_any_budget_is_a_limit(limit: dict[str, Any]) -> None:
+    assert GuardSettings(**limit).is_limited
+    assert not GuardSettings().is_limited

@@ -233,4 +233,6 @@ def test_time_runs_from_the_first_token_and_without_events() -> None:
 
 
 def test_without_a_budget_nothing_is_counted() -> None:
-    assert not Spending(session_of("chat"), Clock()).is_limited
+    spending = Spending(session_of("chat"), Clock())
+    assert not GuardSettings().is_limited
+    assert spending.over() is None

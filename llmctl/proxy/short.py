@@ -1,0 +1,90 @@
+"""What a request that goes the short way (see Again) does otherwise than one that does not."""
+
+from typing import TYPE_CHECKING, Any
+
+from llmctl.proxy.course import Course
+from llmctl.proxy.delivery import Delivery
+from llmctl.proxy.healing import Healing
+from llmctl.proxy.lane import Lane
+from llmctl.proxy.spool import Spool
+from llmctl.proxy.tasks import log
+
+if TYPE_CHECKING:
+    from llmctl.proxy.again import Usual
+    from llmctl.proxy.guard.session import Session
+    from llmctl.proxy.upstream import Upstream
+
+
+class Short(Course):
+    """The short ways of a request, of its answer's beginning and of its usual events."""
+
+    __slots__ = ("_usual",)
+
+    _usual: "Usual"
+
+    def sent(
+        self, usual: "Usual", upstream: "Upstream", head: bytes, asks: bytes, body: bytes,
+        session: "Session | None",
+    ) -> None:  # fmt: skip
+        """It has gone the short way (see Again): what the long one would have left behind. asks:
+        the body as it was sent. session: made for it beforehand."""
+        relay: Any = self  # it is one
+        self._usual = usual
+        answer, record, served = self.answer, self.record, usual.served
+        self.asked, self.served, self._tries, self._counted = usual.asked, served, 1, True
+        answer.served_by = record.served = served.name
+        record.asked = usual.asked.model or self.forced
+        record.instance, record.admitted = served.number, record.began
+        record.stream = answer.wants_stream = usual.streams
+        self._body = spool = Spool(body)
+        if usual.plan is not None:
+            self._healing = healing = Healing(relay, usual.plan, spool, self._proxy, session)
+            answer.guard = healing.session
+        to = Delivery(
+            relay, head, spool if asks is body else Spool(asks), pool=usual.pool, upstream=upstream
+        )  # fmt: skip
+        self._delivery = to
+        upstream.carries(to, first=self._foresees)
+        if self._proxy.journal.events.watchers:
+            self._proxy.journal.began(self.ticket, record)
+            self._proxy.journal.admitted(self.ticket, record)
+
+    def _foresees(self, came: bytes) -> bool:
+        """The first bytes of its answer. Where they are like the last one's, they go out before
+        they are understood (see Foretold)."""
+        self._came, again = came, self._again
+        foretold = again.foretold if again is not None and again.usual is self._usual else None
+        is_begun = self.answer.is_begun or self.answer.closes or self._unsent
+        if foretold is not None and not is_begun and not self._client.is_ending:
+            self._ahead = foretold.sent_for(came)
+            if self._ahead:
+                self._client.send(foretold.given + self._ahead)
+                self.answer.has_begun()
+        return False
+
+    def _begins(self, sent: bytes) -> None:
+        """Its first bytes have been understood."""
+        came, ahead, self._came, self._ahead = self._came, self._ahead, b"", b""
+        sent, self._unsent = self._unsent + sent, b""
+        if not ahead:
+            self._send(sent)
+            self._tells(came, sent)
+        elif sent != ahead:  # it cannot be taken back
+            log(f"An answer of {self.model} did not begin as was foretold, and is cut.")
+            self._client.abort()
+
+    def _tells(self, came: bytes, sent: bytes) -> None:
+        """What the next answer may begin with, if this is a stream of events like most."""
+        answer, again = self.answer, self._again
+        is_usual = answer.passing is not None and answer.status == 200 and not answer.closes
+        if again is not None and is_usual:
+            again.began(came, sent, self._usual)
+
+    def _hurry(self) -> None:
+        """Of a stream of events the usual ones can go the short way."""
+        events, write = self.answer.passing, self._client.writer
+        is_limited = self._healing is not None and self._healing.is_limited
+        if self.record.first is None or is_limited:
+            return
+        if events is not None and write is not None:
+            self._delivery.hurry(Lane(self.answer, events, write, self._heed))
