@@ -15,7 +15,7 @@ from server.proxy_site import ProxySite, proxied
 from support.asking import Reply, ask, get, question, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Coroutine, Iterator
 
     from usermgr.site import ManagerSite
 
@@ -234,10 +234,18 @@ def test_a_conversation_stays_where_its_cache_is(proxy: ProxySite) -> None:
             said.append(reply.json["choices"][0]["message"])
         return seats
 
+    async def side_by_side(*talks: Coroutine[Any, Any, list[str | None]]) -> list[list[str | None]]:
+        """Each begins while the others' first answers last, so that each has a place of its own:
+        one that begins when another pauses may share its place, and is then in its way."""
+        async with held(proxy, *UNITS):
+            begun = [asyncio.create_task(one) for one in talks]
+            await until(lambda: all_busy(proxy))
+        return await asyncio.gather(*begun)
+
     async def talks() -> list[list[str | None]]:
         await all_up(proxy)
-        first = await asyncio.gather(*(talk(n, "") for n in range(3)))
-        second = await asyncio.gather(*(talk(9, f"X-Session-Id: s{n}\r\n") for n in range(3)))
+        first = await side_by_side(*(talk(n, "") for n in range(3)))
+        second = await side_by_side(*(talk(9, f"X-Session-Id: s{n}\r\n") for n in range(3)))
         return [*first, *second]
 
     for seats in asyncio.run(talks()):
