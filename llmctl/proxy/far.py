@@ -119,6 +119,9 @@ class FarPool(Pool):
         upstream.served = 1
         return None
 
+    def spent(self, upstream: Upstream) -> None:
+        """See Pool: another box's proxy keeps its connections."""
+
     def get(self, path: str) -> bytes:
         """See Pool."""
         secret = f"Authorization: Bearer {self.key}\r\n".encode() if self.key else b""

@@ -23,11 +23,18 @@ IDLE_S = 4.0
 """llama-server closes a connection that was idle for 5 s (`Keep-Alive: timeout=5`): one that is
 about to be closed is not used again."""
 
+_SOON_S = 1.0
+"""An end that comes later is that of a connection which nobody used."""
 _MOST_TOLD = 1 << 20
 """Bytes of /v1/models that are read."""
 
 Connected = Callable[[Upstream], None]
 Failed = Callable[[str], None]
+
+
+def _nothing(why: str) -> None:
+    """Whoever needs a connection asks again, and is told."""
+    del why
 
 
 class Pool:
@@ -36,6 +43,7 @@ class Pool:
     def __init__(self, alias: str, port: int, key: str | None) -> None:
         self.alias, self.port, self.key = alias, port, key
         self._idle: list[tuple[float, Upstream]] = []
+        self._is_opening, self._parted = False, 0
         self._now = time.monotonic
 
     def take(self, connected: Connected, failed: Failed, *, fresh: bool = False) -> None:
@@ -100,6 +108,29 @@ class Pool:
         else:
             upstream.close()
 
+    def spent(self, upstream: Upstream) -> None:
+        """See Releases. llama-server (0.7.0) ends a connection with each answer that is a stream,
+        whatever its head says: another is there for the next request, before anybody waits."""
+        ended = [since for since, one in self._idle if one is upstream]
+        is_soon = bool(ended) and self._now() - ended[0] < _SOON_S
+        if is_soon and len(self._idle) == 1 and not self._is_opening:
+            self._is_opening = True
+            spawn(self._open_another(self._parted), name=f"another connection to {self.alias}")
+
+    async def _open_another(self, parted: int) -> None:
+        """parted: how often all were to go, until now."""
+
+        def connected(upstream: Upstream) -> None:
+            if parted == self._parted:
+                self.released(upstream)
+            else:
+                upstream.close()
+
+        try:
+            await self._connect(connected, _nothing)
+        finally:
+            self._is_opening = False
+
     def lost(self, upstream: Upstream) -> None:
         """See Releases."""
         self._idle = [one for one in self._idle if one[1] is not upstream]
@@ -107,6 +138,7 @@ class Pool:
     def close_idle(self) -> None:
         """Before the server is stopped: an open connection is nothing it should wait for."""
         idle, self._idle = self._idle, []
+        self._parted += 1
         for _, upstream in idle:
             upstream.close()
 

@@ -227,6 +227,8 @@ class Upstream(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """See asyncio.Protocol."""
         self.is_open = False
+        if self._receiver is None and self.served > 1:
+            self._pool.spent(self)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -279,6 +281,10 @@ class Releases(Protocol):
 
     def released(self, upstream: Upstream) -> None:
         """It can carry another request."""
+        ...
+
+    def spent(self, upstream: Upstream) -> None:
+        """Its server ends it, after it has carried a request to its end."""
         ...
 
     def lost(self, upstream: Upstream) -> None:

@@ -173,6 +173,9 @@ class MemoryPool:
     def released(self, upstream: Upstream) -> None:
         self.idle.append(upstream)
 
+    def spent(self, upstream: Upstream) -> None:
+        pass
+
     def lost(self, upstream: Upstream) -> None:
         self.idle = [one for one in self.idle if one is not upstream]
 

@@ -11,7 +11,7 @@ from kit.waiting import until
 from support.liar import DIES, ENDS, HANGS, NAMED, Liar
 
 from llmctl.proxy import pool as pool_module
-from llmctl.proxy.pool import IDLE_S, Pool
+from llmctl.proxy.pool import IDLE_S, Listener, Pool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -97,6 +97,74 @@ def test_a_connection_that_was_closed_is_forgotten() -> None:
             await until(lambda: not one.is_open)
             assert not pool._idle
 
+    asyncio.run(scenario())
+
+
+async def answered(pool: Pool) -> Upstream:
+    """A connection that has carried a request to its end."""
+    upstream, listener = (await take(pool)).upstream, Listener()
+    assert upstream is not None
+    upstream.send(pool.get("/slots"), None, listener)
+    assert (await listener.heard)[0] == 200
+    return upstream
+
+
+def test_for_one_that_its_server_ends_after_an_answer_another_is_opened() -> None:
+    """As llama-server ends it with each stream."""
+
+    async def scenario() -> None:
+        liar = Liar([NAMED, ENDS])
+        async with pooled(liar) as pool:
+            first = await answered(pool)
+            await until(lambda: liar.connections == 2 and not first.is_open)
+            await until(lambda: any(one.is_open for _, one in pool._idle))
+            second = pool.at_hand()
+            assert second not in (None, first)
+            assert len(liar.heard) == 1, "it has only been asked for its name"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("how", ["it was idle", "it is to go", "another is there"])
+def test_else_none_is_opened(how: str) -> None:
+    async def scenario() -> None:
+        liar = Liar([NAMED])
+        async with pooled(liar) as pool:
+            other = (await take(pool)).upstream if how == "another is there" else None
+            one = await answered(pool)
+            if other is not None:
+                pool.released(other)
+            now = pool._now()
+            if how == "it was idle":
+                pool._now = lambda: now + 1.5
+            count = liar.connections
+            if how == "it is to go":
+                pool.close_idle()
+            for writer in liar.open:
+                writer.close()
+            await until(lambda: not one.is_open and not liar.open)
+            await until(lambda: not pool._idle)
+            assert (liar.connections, pool._is_opening) == (count, False)
+
+    asyncio.run(scenario())
+
+
+def test_one_that_comes_when_all_are_to_go_goes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Pool.spent
+
+    def spent(self: Pool, upstream: Upstream) -> None:
+        before(self, upstream)
+        self.close_idle()
+
+    async def scenario() -> None:
+        liar = Liar([NAMED, ENDS])
+        async with pooled(liar) as pool:
+            await answered(pool)
+            await until(lambda: liar.connections == 2)
+            await until(lambda: not (pool._is_opening or liar.open))
+            assert not pool._idle
+
+    monkeypatch.setattr(Pool, "spent", spent)
     asyncio.run(scenario())
 
 
