@@ -5,12 +5,10 @@ time. What the client got for them is known, so it goes out at once; then the by
 like any others, and what comes of that must be what went out.
 """
 
-import re
-
+from llmctl.proxy.guard.shape import VARIES
 from llmctl.proxy.lane import is_whole_chunk
 
 _END = b"\r\n\r\n"
-_VARIES = re.compile(rb'"(?:created":\d+|id":"[\w-]*")')
 
 
 class Foretold:
@@ -21,7 +19,7 @@ class Foretold:
     def __init__(self, head: bytes, chunk: bytes, given: bytes) -> None:
         self._head, self.given = head, given
         self._start, self._nbytes = len(head), len(head) + len(chunk)
-        self._chunk = _VARIES.sub(b"", chunk)
+        self._chunk = VARIES.sub(b"", chunk)
 
     @classmethod
     def of(cls, came: bytes, sent: bytes) -> "Foretold | None":
@@ -37,4 +35,4 @@ class Foretold:
         if len(came) != self._nbytes or not came.startswith(self._head):
             return b""
         chunk = came[self._start :]
-        return chunk if _VARIES.sub(b"", chunk) == self._chunk else b""
+        return chunk if VARIES.sub(b"", chunk) == self._chunk else b""

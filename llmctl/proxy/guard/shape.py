@@ -23,7 +23,7 @@ SPECIAL = b'"\\\n'
 """What is not itself in a JSON string. To look for it in this way is the quickest in CPython."""
 
 
-_VARIES = re.compile(rb'"(?:created":\d+|id":"[\w-]*")')
+VARIES = re.compile(rb'"(?:created":\d+|id":"[\w-]*")')
 """An id or a time, in which nothing can begin or end."""
 
 
@@ -52,8 +52,8 @@ class Shape:
         if not data.startswith(self.before) or len(data) < len(self.before) + len(after):
             return None
         if self._lasting is None:
-            self._lasting = _VARIES.sub(b"", self.after)
-        if _VARIES.sub(b"", after) != self._lasting or data.count(b"\n\n") != 1:
+            self._lasting = VARIES.sub(b"", self.after)
+        if VARIES.sub(b"", after) != self._lasting or data.count(b"\n\n") != 1:
             return None
         return type(self)(self.before, after, self.choice, self.channel, self._lasting)
 
