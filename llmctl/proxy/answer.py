@@ -184,11 +184,6 @@ class Answer:
             return self._streaming_head(head.status, head.reason, lines=head.lines)
         return self._with([(b"Content-Length", b"%d" % head.length)], head)
 
-    def has_begun(self) -> None:
-        """The head of a stream of events is out, in chunks (see Foretold)."""
-        self.is_begun, self.status, self._chunked = True, 200, True
-        self._follow_events()
-
     def _assembling(self, plan: Plan, head: AnswerHead) -> bytes:
         """The client wants no stream: what comes of one is put together, and goes out as a whole.
         Until then nothing of the answer is there."""

@@ -6,7 +6,7 @@ from llmctl.proxy.head import AnswerHead
 from llmctl.proxy.lane import Lane
 from llmctl.proxy.pool import Pool
 from llmctl.proxy.spool import Spool
-from llmctl.proxy.upstream import Upstream
+from llmctl.proxy.upstream import Take, Upstream
 
 
 class Recipient(Protocol):
@@ -105,6 +105,11 @@ class Delivery:
         self._is_paused = False
         if self._upstream is not None:
             self._upstream.resume()
+
+    def foresee(self, take: Take) -> None:
+        """What comes next of the answer goes there first."""
+        if self._upstream is not None:
+            self._upstream.foresee(take)
 
     def hurry(self, lane: Lane) -> None:
         """The answer's usual events go there."""

@@ -206,8 +206,6 @@ class Relay(Short):
 
     def head(self, head: AnswerHead) -> None:
         """The server's head; it goes out with what follows at once."""
-        if self._ahead:
-            return  # it is out
         if self._healing is not None and self._is_again:
             self._healing.head(head)
             return
@@ -229,9 +227,13 @@ class Relay(Short):
             self._begins(sent)
         else:
             self._send(sent)
-        if self.record.first is None and (sent or self.answer.is_assembling):
+        if self.record.first is not None:
+            pass
+        elif sent or self.answer.is_assembling:
             self.record.saw(data, self._proxy.now())
             self._hurry()
+        else:
+            self._foresee()
         self._heed()
 
     def end(self) -> None:

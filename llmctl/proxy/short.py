@@ -44,41 +44,36 @@ class Short(Course):
             relay, head, spool if asks is body else Spool(asks), pool=usual.pool, upstream=upstream
         )  # fmt: skip
         self._delivery = to
-        upstream.carries(to, first=self._foresees)
+        upstream.carries(to)
         if self._proxy.journal.events.watchers:
             self._proxy.journal.began(self.ticket, record)
             self._proxy.journal.admitted(self.ticket, record)
 
+    def _foresee(self) -> None:
+        """The head of its answer is out, and nothing else: its first event may go the short way."""
+        if self._again is not None and self.answer.passing is not None and not self._is_again:
+            self._delivery.foresee(self._foresees)
+
     def _foresees(self, came: bytes) -> bool:
-        """The first bytes of its answer. Where they are like the last one's, they go out before
-        they are understood (see Foretold)."""
+        """What comes after the head. Where it is like the last answer's beginning, it goes out
+        before it is understood (see Foretold)."""
         self._came, again = came, self._again
         foretold = again.foretold if again is not None and again.usual is self._usual else None
-        is_begun = self.answer.is_begun or self.answer.closes or self._unsent
-        if foretold is not None and not is_begun and not self._client.is_ending:
-            self._ahead = foretold.sent_for(came)
-            if self._ahead:
-                self._client.send(foretold.given + self._ahead)
-                self.answer.has_begun()
+        if foretold is not None and foretold.is_like(came):
+            self._ahead = came
+            self._client.send(came)
         return False
 
     def _begins(self, sent: bytes) -> None:
-        """Its first bytes have been understood."""
+        """It has been understood."""
         came, ahead, self._came, self._ahead = self._came, self._ahead, b"", b""
-        sent, self._unsent = self._unsent + sent, b""
         if not ahead:
             self._send(sent)
-            self._tells(came, sent)
+            if self._again is not None and self.answer.status == 200:
+                self._again.began(came, sent, self._usual)
         elif sent != ahead:  # it cannot be taken back
             log(f"An answer of {self.model} did not begin as was foretold, and is cut.")
             self._client.abort()
-
-    def _tells(self, came: bytes, sent: bytes) -> None:
-        """What the next answer may begin with, if this is a stream of events like most."""
-        answer, again = self.answer, self._again
-        is_usual = answer.passing is not None and answer.status == 200 and not answer.closes
-        if again is not None and is_usual:
-            again.began(came, sent, self._usual)
 
     def _hurry(self) -> None:
         """Of a stream of events the usual ones can go the short way."""

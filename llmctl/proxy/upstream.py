@@ -103,11 +103,11 @@ class Upstream(asyncio.BufferedProtocol):
 
     def carries(
         self, receiver: Receiver, *, is_head: bool = False, may_switch: bool = False,
-        keep: bool = False, first: Take | None = None,
+        keep: bool = False,
     ) -> None:  # fmt: skip
         """A request has gone out, and this one gets the answer. What the server says is read when
-        this has returned. first: gets the first bytes before it."""
-        self._receiver, self._keep, self._at_hand = receiver, keep, first
+        this has returned."""
+        self._receiver, self._keep = receiver, keep
         self.served += 1
         reader = self._reader
         if is_head or may_switch or reader.is_used:
@@ -125,6 +125,10 @@ class Upstream(asyncio.BufferedProtocol):
                     self._transport.write(piece)
         except OSError as error:
             self._lose(f"the request could not be sent: {error}")
+
+    def foresee(self, take: Take) -> None:
+        """What comes next goes there first."""
+        self._at_hand = take
 
     def hurry(self, lane: Lane | None) -> None:
         """The usual event of this answer goes there."""
