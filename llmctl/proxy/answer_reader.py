@@ -144,6 +144,11 @@ class AnswerReader:
         return not self._within
 
     @property
+    def is_stream(self) -> bool:
+        """Was its length told by its end alone?"""
+        return self.head is not None and self.head.length is None
+
+    @property
     def is_clean(self) -> bool:
         """Was nothing said beyond the answer, and is the connection to stay?"""
         return self.is_whole and self._stays and not (self._has_more or self._is_head)

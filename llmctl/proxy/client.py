@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from llmctl.proxy.dialect import Trouble
 from llmctl.proxy.head import Request
 from llmctl.proxy.line import Line
+from llmctl.proxy.loop import at_leisure
 from llmctl.proxy.patience import Patience
 from llmctl.proxy.refusals import refusal
 from llmctl.proxy.request_reader import RequestReader
@@ -219,9 +220,7 @@ class Client(Line):
         if closes or self._is_closing or self._is_raw:
             self.close()
             return
-        self._reader.prepare()
-        if self._again is not None:
-            self._again.prepare()
+        at_leisure(self._reader.prepare if self._again is None else self._again.prepare)
         self._go_on()
         if self._proxy.is_stopping:  # not now: the next request may be in the midst of what came
             asyncio.get_running_loop().call_soon(self._proxy.part, [self])

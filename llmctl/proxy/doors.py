@@ -10,8 +10,8 @@ import contextlib
 import socket
 from collections.abc import Callable, Sequence
 
+from llmctl.proxy.connecting import accepted
 from llmctl.proxy.tasks import log, spawn
-from llmctl.proxy.wire import accepted
 
 _AT_ONCE = 64
 _PAUSE_S = 0.5

@@ -116,11 +116,12 @@ class FarPool(Pool):
         except socket.gaierror as error:
             return f"{far.host} is no name that is known here: {error.strerror}"
         watch(transport.get_extra_info("socket"), is_here=False)
-        upstream.served = 1
         return None
 
-    def spent(self, upstream: Upstream) -> None:
-        """See Pool: another box's proxy keeps its connections."""
+    def ended(self, upstream: Upstream) -> None:
+        """See Pool: another box's proxy keeps its connections, unless it is to end."""
+
+    crossed = ended
 
     def get(self, path: str) -> bytes:
         """See Pool."""

@@ -10,6 +10,7 @@ import asyncio
 import select
 import selectors
 import time
+from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from typing import TypeVarTuple
@@ -21,30 +22,47 @@ _MOST = 64
 _Given = TypeVarTuple("_Given")
 Ready = Callable[[int], None]
 """Is called with what epoll says of a descriptor (epoll_ctl(2)). It must not raise."""
+Work = Callable[[], object]
+BUGS = Exception, asyncio.CancelledError
+"""What is handled like an error of asyncio's own callbacks."""
 
 
 class _Selector(selectors.EpollSelector):
     """Watches what asyncio registers, and in an epoll of its own, which contains the other one,
     what is called at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, wrong: Callable[[BaseException], None]) -> None:
+        """wrong: gets what work raises."""
         super().__init__()
+        self._wrong = wrong
         self._epoll = select.epoll()
         self._epoll.register(self.fileno(), READ)
         self._called: dict[int, Ready] = {self.fileno(): self._others}
         self._has_others = self.is_wanted = False
         """Has asyncio something to do now?"""
+        self.soon: deque[Work] = deque()
+        self.leisure: deque[Work] = deque()
+        """What is to be done after what is called now, and when nothing is to be called."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """See selectors.BaseSelector. What is watched here is waited for again and again, until
         there is something for asyncio or the time is over."""
         called, poll, self.is_wanted = self._called, self._epoll.poll, False
+        soon, leisure = self.soon, self.leisure
         end = None if timeout is None else time.monotonic() + timeout
         while True:
-            for descriptor, events in poll(timeout, _MOST):
+            found = poll(0 if soon or leisure else timeout, _MOST)
+            for descriptor, events in found:
                 ready = called.get(descriptor)
                 if ready is not None:  # else one before it has ended it
                     ready(events)
+            while soon:
+                self._do(soon.popleft())
+            is_free = not (found or timeout == 0 or self.is_wanted)
+            if leisure and is_free:
+                self._do(leisure.popleft())
+            for _ in range(len(leisure) - _MOST):
+                self._do(leisure.popleft())
             if self._has_others or self.is_wanted:
                 break
             if end is not None:
@@ -59,6 +77,12 @@ class _Selector(selectors.EpollSelector):
     def _others(self, events: int) -> None:
         del events
         self._has_others = True
+
+    def _do(self, work: Work) -> None:
+        try:
+            work()
+        except BUGS as error:
+            self._wrong(error)
 
     def watch(self, descriptor: int, events: int, ready: Ready) -> None:
         """See Loop."""
@@ -78,17 +102,37 @@ class _Selector(selectors.EpollSelector):
         super().close()
 
 
+def at_leisure(work: Work) -> None:
+    """Do it when nobody waits for anything; in another loop than this one, or in none, now."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        loop = None
+    if isinstance(loop, Loop):
+        loop.at_leisure(work)
+    else:
+        work()
+
+
 class Loop(asyncio.SelectorEventLoop):
     """asyncio's loop. Run it with asyncio.Runner(loop_factory=Loop)."""
 
     time = staticmethod(time.monotonic)  # asyncio's own is a call of Python's around it
 
     def __init__(self) -> None:
-        self._watching = _Selector()
+        self._watching = _Selector(self._wrong)
         super().__init__(self._watching)
         self.watch = self._watching.watch
         """watch(descriptor, events, ready): call `ready` while one of these events (READ, WRITE) is
         there; no events: not any more. asyncio's own add_reader is for other descriptors."""
+        self.soon = self._watching.soon.append
+        """soon(work): do it after what is being done; a call_soon without a turn of asyncio's."""
+        self.at_leisure = self._watching.leisure.append
+        """at_leisure(work): do it when nobody waits for anything; or when much of it is to be done.
+        """
+
+    def _wrong(self, error: BaseException) -> None:
+        self.call_exception_handler({"message": "work that was put off failed", "exception": error})
 
     def stop(self) -> None:
         """See asyncio.loop."""

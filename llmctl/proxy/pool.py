@@ -1,21 +1,28 @@
 """Connections to one model's server: idle ones are used again, the youngest first.
 
 The models of a group share a port, one after the other. So a port says nothing of who listens, but
-a connection does: it belongs to the process that accepted it, for good. Each new one is asked once
-for its alias, and from then on no answer on it can come from another model.
+a connection does: it belongs to the process that accepted it, for good. The first one is asked for
+its alias; later ones lead to the same model as long as the same socket takes them (see holder),
+and when another does, it is asked again. Where the kernel does not tell, or several may listen at
+once, each one is asked. So no answer can come from another model.
 """
 
 import asyncio
 import os
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from llmctl.proxy.connecting import connected, connected_at_once
 from llmctl.proxy.head import AnswerHead
+from llmctl.proxy.port import holder, is_shared
 from llmctl.proxy.tasks import spawn
 from llmctl.proxy.upstream import Upstream
-from llmctl.proxy.wire import connected
+
+if TYPE_CHECKING:
+    from llmctl.proxy.answer_reader import Known
 
 CONNECT_TIMEOUT_S = 5.0
 MOST_IDLE = 64
@@ -23,6 +30,8 @@ IDLE_S = 4.0
 """llama-server closes a connection that was idle for 5 s (`Keep-Alive: timeout=5`): one that is
 about to be closed is not used again."""
 
+_MOST_SPARE = 4
+"""Idle ones, from which on none is opened beforehand."""
 _SOON_S = 1.0
 """An end that comes later is that of a connection which nobody used."""
 _MOST_TOLD = 1 << 20
@@ -32,35 +41,50 @@ Connected = Callable[[Upstream], None]
 Failed = Callable[[str], None]
 
 
-def _nothing(why: str) -> None:
-    """Whoever needs a connection asks again, and is told."""
-    del why
-
-
 class Pool:
-    """The connections to one instance. alias: as it must call itself; key: its API key."""
+    """The connections to one instance. alias: as it must call itself; key: its API key.
+    ends_streams: it ends its connection with each stream, as llama-server (0.7.0) does, whatever
+    its head says."""
 
     def __init__(self, alias: str, port: int, key: str | None) -> None:
         self.alias, self.port, self.key = alias, port, key
         self._idle: list[tuple[float, Upstream]] = []
-        self._is_opening, self._parted = False, 0
+        self.ends_streams = self._is_wanted = False
+        """_is_wanted: has somebody asked since all were to go?"""
+        self._holder: bytes | None = None
+        """The socket behind the port, when it was the right one's."""
+        self._known: Known | None = None
         self._now = time.monotonic
 
     def take(self, connected: Connected, failed: Failed, *, fresh: bool = False) -> None:
         """An open connection, now if one is idle. fresh: no idle one, whose end may be near."""
-        upstream = None if fresh else self.at_hand()
+        upstream = self._opened() if fresh else self.at_hand()
         if upstream is not None:
             connected(upstream)
             return
         spawn(self._connect(connected, failed), name=f"connect to {self.alias}")
 
     def at_hand(self) -> Upstream | None:
-        """An open connection that is there already."""
+        """An open connection for which nothing has to be waited."""
         while self._idle:
             since, upstream = self._idle.pop()
             if upstream.is_open and self._now() - since < IDLE_S:
                 return upstream
             upstream.close()
+        return self._opened()
+
+    def _opened(self) -> Upstream | None:
+        """A new one, to the right one for sure. None: somebody else listens, or nobody does yet."""
+        self._is_wanted = True
+        if self._holder is None:
+            return None
+        upstream = Upstream(self, self._known)
+        if not connected_at_once(upstream, self.port):
+            return None
+        if holder(self.port) == self._holder:
+            return upstream
+        upstream.close()
+        self._holder = None
         return None
 
     async def _connect(self, connected: Connected, failed: Failed) -> None:
@@ -77,15 +101,21 @@ class Pool:
             connected(upstream)
 
     async def open(self, upstream: Upstream) -> str | None:
-        """Connect. None: to the right one. OSError: to nobody."""
+        """Connect. None: to the right one. OSError: to nobody. Whoever listened before is the right
+        one, if it listens later, too: it has then done so all the while."""
+        before = holder(self.port)
         await connected(upstream, self.port)
-        return await self._identify(upstream)
+        wrong = await self._identify(upstream)
+        if wrong is None and before != self._holder and not is_shared(self.port):
+            self._holder, self.ends_streams = before, False
+        return wrong
 
     async def _identify(self, upstream: Upstream) -> str | None:
         """Who answers on this connection? None: the right one."""
-        listener = Listener()
-        upstream.send(self.get("/v1/models"), None, listener, keep=True)
-        status, body = await listener.heard
+        asked = Listener()
+        upstream.send(self.get("/v1/models"), None, asked, keep=True)
+        status, body = await asked.heard
+        upstream.served = 0
         if status == 0:
             return body.decode()
         if status != 200:
@@ -108,28 +138,25 @@ class Pool:
         else:
             upstream.close()
 
+    def ended(self, upstream: Upstream) -> None:
+        """See Releases."""
+        since = next((since for since, one in self._idle if one is upstream), None)
+        if since is not None and upstream.had_stream and self._now() - since < _SOON_S:
+            self.ends_streams = True
+            self.spent(upstream)
+
+    def crossed(self, upstream: Upstream) -> None:
+        """See Releases."""
+        del upstream
+        self.ends_streams = True
+
     def spent(self, upstream: Upstream) -> None:
-        """See Releases. llama-server (0.7.0) ends a connection with each answer that is a stream,
-        whatever its head says: another is there for the next request, before anybody waits."""
-        ended = [since for since, one in self._idle if one is upstream]
-        is_soon = bool(ended) and self._now() - ended[0] < _SOON_S
-        if is_soon and len(self._idle) == 1 and not self._is_opening:
-            self._is_opening = True
-            spawn(self._open_another(self._parted), name=f"another connection to {self.alias}")
-
-    async def _open_another(self, parted: int) -> None:
-        """parted: how often all were to go, until now."""
-
-        def connected(upstream: Upstream) -> None:
-            if parted == self._parted:
-                self.released(upstream)
-            else:
-                upstream.close()
-
-        try:
-            await self._connect(connected, _nothing)
-        finally:
-            self._is_opening = False
+        """See Releases. Another is there for the next request, before anybody waits."""
+        self._known = upstream.known
+        if self._is_wanted and len(self._idle) < _MOST_SPARE:
+            spare = self._opened()
+            if spare is not None:
+                self.released(spare)
 
     def lost(self, upstream: Upstream) -> None:
         """See Releases."""
@@ -137,8 +164,7 @@ class Pool:
 
     def close_idle(self) -> None:
         """Before the server is stopped: an open connection is nothing it should wait for."""
-        idle, self._idle = self._idle, []
-        self._parted += 1
+        idle, self._idle, self._is_wanted = self._idle, [], False
         for _, upstream in idle:
             upstream.close()
 

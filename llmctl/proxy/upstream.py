@@ -2,47 +2,15 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
-from llmctl.proxy.answer_reader import AnswerReader, GarbledError
-from llmctl.proxy.head import AnswerHead
+from llmctl.proxy.answer_reader import AnswerReader, GarbledError, Known
 from llmctl.proxy.lane import END_OF_BOTH, MOST, Lane
+from llmctl.proxy.loop import at_leisure
+from llmctl.proxy.receiver import Receiver, Releases
 from llmctl.proxy.sockets import BUFFER
 from llmctl.proxy.spool import Piece, Spool
 
 _PIECE_LEAST = 16 << 10
-
-
-class Receiver(Protocol):
-    """Who gets an answer. Each is called from the loop, and must not raise."""
-
-    def upstream_head(self, head: AnswerHead) -> None:
-        """The head. What came of the body with it follows at once, be it nothing."""
-        ...
-
-    def upstream_data(self, data: bytes, *, is_last: bool = False) -> None:
-        """More of the body. is_last: its end follows at once."""
-        ...
-
-    def upstream_end(self) -> None:
-        """The body is whole."""
-        ...
-
-    def upstream_lost(self, *, why: str) -> None:
-        """The connection ended before the answer did."""
-        ...
-
-    def upstream_raw(self, data: bytes) -> None:
-        """After a 101: bytes that are no HTTP any more."""
-        ...
-
-    def upstream_full(self) -> None:
-        """After a 101: the server takes no more now."""
-        ...
-
-    def upstream_drained(self) -> None:
-        """It does again."""
-        ...
 
 
 def _sent(head: bytes, body: Spool) -> Iterator[Piece]:
@@ -60,18 +28,20 @@ Take = Callable[[bytes], bool]
 
 
 class Upstream(asyncio.BufferedProtocol):
-    """A connection. served: requests that it has carried. is_open: can one be sent?"""
+    """A connection. served: requests that it has carried, but the one for its alias. had_stream:
+    was its last answer a stream? is_open: can a request be sent? known: a head that may come."""
 
     __slots__ = (
         "_at_hand", "_body", "_is_full", "_keep", "_lane", "_pool", "_reader", "_receiver",
-        "_transport", "is_open", "served", "write",
+        "_transport", "had_stream", "is_open", "known", "served", "write",
     )  # fmt: skip
 
-    def __init__(self, pool: "Releases") -> None:
+    def __init__(self, pool: Releases, known: Known | None = None) -> None:
         self._pool = pool
         self._receiver: Receiver | None = None
         self._transport: asyncio.Transport | None = None
-        self._reader = AnswerReader()
+        self._reader = AnswerReader(known=known)
+        self.known, self.had_stream = known, False
         self._body: Iterator[Piece] | None = None
         self._is_full = self._keep = False
         self._lane: Lane | None = None
@@ -146,8 +116,8 @@ class Upstream(asyncio.BufferedProtocol):
 
     @property
     def was_used(self) -> bool:
-        """Has it carried a request before this one, the one for its alias aside?"""
-        return self.served > 2
+        """Has it carried a request before this one?"""
+        return self.served > 1
 
     def give_back(self) -> None:
         """It was not needed after all."""
@@ -231,8 +201,8 @@ class Upstream(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """See asyncio.Protocol."""
         self.is_open = False
-        if self._receiver is None and self.served > 1:
-            self._pool.spent(self)
+        if self._receiver is None:
+            self._pool.ended(self)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -251,17 +221,26 @@ class Upstream(asyncio.BufferedProtocol):
     def _finish(self) -> None:
         receiver, self._receiver = self._receiver, None
         self.hurry(None)
-        reader = self._reader
+        reader, pool = self._reader, self._pool
         reader.release()
+        self.known, self.had_stream = reader.known, reader.is_stream
         may_stay, self._body = reader.is_clean and self._has_sent_all, None
+        is_spent = self.had_stream and pool.ends_streams and not self._keep
         if not may_stay:
             self._abort()
-        elif not self._keep:
-            self._pool.released(self)
+        elif not (self._keep or is_spent):
+            pool.released(self)
         if receiver is not None:
             receiver.upstream_end()
-        if self.is_open and self._reader is reader:  # for the next answer, while nobody waits
+        if is_spent:
+            at_leisure(self._spend)
+        elif self.is_open and self._reader is reader:  # for the next answer, while nobody waits
             self._reader = AnswerReader(known=reader.known)
+
+    def _spend(self) -> None:
+        """Its server has ended it by now, or will at once."""
+        self._abort()
+        self._pool.spent(self)
 
     @property
     def _has_sent_all(self) -> bool:
@@ -272,25 +251,11 @@ class Upstream(asyncio.BufferedProtocol):
 
     def _lose(self, why: str) -> None:
         receiver, self._receiver = self._receiver, None
+        if self.had_stream and not self._reader.is_used:
+            self._pool.crossed(self)
         self.hurry(None)
         self._reader.release()
         self._body = None
         self._abort()
         if receiver is not None:
             receiver.upstream_lost(why=why)
-
-
-class Releases(Protocol):
-    """Who gets connections back."""
-
-    def released(self, upstream: Upstream) -> None:
-        """It can carry another request."""
-        ...
-
-    def spent(self, upstream: Upstream) -> None:
-        """Its server ends it, after it has carried a request to its end."""
-        ...
-
-    def lost(self, upstream: Upstream) -> None:
-        """It is closed."""
-        ...

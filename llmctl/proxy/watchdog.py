@@ -98,6 +98,8 @@ async def told(pool: Pool, path: str, *, within: float = LOOK_TIMEOUT_S) -> tupl
         async with asyncio.timeout(within):
             pool.take(take, fail, fresh=True)
             upstream = await connected
+            if not upstream.is_open:
+                return 0, b""  # it was ended before this went on
             listener = Listener()
             upstream.send(pool.get(path), None, listener, keep=True)
             return await listener.heard

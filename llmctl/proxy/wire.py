@@ -10,13 +10,10 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from llmctl.proxy.loop import READ, WRITE, Loop
+from llmctl.proxy.loop import BUGS, READ, WRITE, Loop
 
 _HIGH = 64 << 10
 """Bytes that wait to be sent, from which on the protocol is told to pause."""
-
-_BUGS = Exception, asyncio.CancelledError
-"""Of a protocol. They end its connection, not the loop."""
 
 Bytes = bytes | bytearray | memoryview
 Pieces = Iterable[Bytes]
@@ -47,7 +44,7 @@ class Wire(asyncio.Transport):
         self._has_eof = self._has_ended = False
         try:
             protocol.connection_made(self)
-        except _BUGS as error:
+        except BUGS as error:
             self._wrong(error)
         self._watch()
 
@@ -95,7 +92,7 @@ class Wire(asyncio.Transport):
                 self._heard(nbytes)
             else:
                 self._ended()
-        except _BUGS as error:
+        except BUGS as error:
             self._wrong(error)
 
     def _ended(self) -> None:
@@ -164,7 +161,7 @@ class Wire(asyncio.Transport):
         self._is_full = is_full
         try:
             (self._protocol.pause_writing if is_full else self._protocol.resume_writing)()
-        except _BUGS as error:
+        except BUGS as error:
             self._wrong(error)
 
     def _flush(self) -> None:
@@ -255,36 +252,10 @@ class Wire(asyncio.Transport):
     def _end(self, error: BaseException | None) -> None:
         if not self._is_lost:
             self._is_lost = True
-            self._loop.call_soon(self._lost, error)
+            self._loop.soon(lambda: self._lost(error))
 
     def _lost(self, error: BaseException | None) -> None:
         try:
             self._protocol.connection_lost(error)  # type: ignore[arg-type]  # as asyncio
         finally:
             self._socket.close()
-
-
-async def accepted(connection: socket.socket, protocol: asyncio.BufferedProtocol) -> None:
-    """A protocol for a connection that somebody made. OSError: it has gone already."""
-    loop = asyncio.get_running_loop()
-    if isinstance(loop, Loop):
-        Wire(loop, connection, protocol)
-    else:
-        await loop.connect_accepted_socket(lambda: protocol, connection)
-
-
-async def connected(protocol: asyncio.BufferedProtocol, port: int) -> None:
-    """Connect to a port of this machine. OSError: nobody is there."""
-    loop = asyncio.get_running_loop()
-    if not isinstance(loop, Loop):
-        await loop.create_connection(lambda: protocol, "127.0.0.1", port)
-        return
-    connection = socket.socket()
-    try:
-        connection.setblocking(False)  # noqa: FBT003  # its own way of asking
-        await loop.sock_connect(connection, ("127.0.0.1", port))
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except BaseException:
-        connection.close()
-        raise
-    Wire(loop, connection, protocol)

@@ -6,8 +6,8 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING, Any
 
+from llmctl.proxy.connecting import accepted
 from llmctl.proxy.loop import Loop
-from llmctl.proxy.wire import accepted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -41,19 +41,23 @@ DIES, ENDS, HANGS = Then.DIES, Then.ENDS, Then.HANGS
 
 class Liar:
     """A server. says: to each request in turn, the last one for ever. named: how it answers who
-    asks for its alias. heard: the requests, head and body. open: connections that are."""
+    asks for its alias, and asked: how often. heard: the requests, head and body. open: connections
+    that are. is_shared: may another listen on its port?"""
 
     def __init__(
-        self, *says: Sequence[bytes | Then], named: Sequence[bytes | Then] = (NAMED,)
-    ) -> None:
-        self.says, self.named = list(says), named
+        self, *says: Sequence[bytes | Then], named: Sequence[bytes | Then] = (NAMED,),
+        port: int = 0, is_shared: bool = False,
+    ) -> None:  # fmt: skip
+        self.says, self.named, self._is_shared = list(says), named, is_shared
         self.heard: list[tuple[bytes, bytes]] = []
         self.open: set[asyncio.StreamWriter] = set()
-        self.connections = 0
-        self.port = 0
+        self.connections = self.asked = 0
+        self.port = port
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 20)
+        self._server = await asyncio.start_server(
+            self._serve, "127.0.0.1", self.port, limit=1 << 20, reuse_port=self._is_shared
+        )
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -87,6 +91,7 @@ class Liar:
         )
         body = await reader.readexactly(length)
         if head.startswith(b"GET /v1/models "):
+            self.asked += 1
             script = self.named
         else:
             self.heard.append((head, body))

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
     from llmctl.proxy.keeper import Progress
     from llmctl.proxy.keys import Keyring
+    from llmctl.proxy.receiver import Receiver
     from llmctl.proxy.request_log import RequestLog
     from llmctl.proxy.spool import Spool
-    from llmctl.proxy.upstream import Receiver
 
 HIGH_WATER = 64 << 10
 

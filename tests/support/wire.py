@@ -151,6 +151,7 @@ class MemoryPool:
         self.opened: list[MemoryTransport] = []
         self.idle: list[Upstream] = []
         self.refuses: str | None = None
+        self.ends_streams = False
         self.capacity: int | None = None
 
     def take(
@@ -163,7 +164,6 @@ class MemoryPool:
             connected(self.idle.pop())
         else:
             upstream = Upstream(self)
-            upstream.served = 1  # it was asked for its alias
             self.opened.append(MemoryTransport(upstream, capacity=self.capacity))
             connected(upstream)
 
@@ -173,8 +173,10 @@ class MemoryPool:
     def released(self, upstream: Upstream) -> None:
         self.idle.append(upstream)
 
-    def spent(self, upstream: Upstream) -> None:
+    def ended(self, upstream: Upstream) -> None:
         pass
+
+    crossed = spent = ended
 
     def lost(self, upstream: Upstream) -> None:
         self.idle = [one for one in self.idle if one is not upstream]

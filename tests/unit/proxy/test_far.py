@@ -8,6 +8,7 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
+from kit.waiting import until
 from msgspec.structs import replace
 from support.asking import Reply, ask, question
 from support.chains import Models, model
@@ -21,6 +22,7 @@ from llmctl.proxy.far import FarPool, ctx_of, head_for
 from llmctl.proxy.head import Request
 from llmctl.proxy.keeper import LocalKeeper
 from llmctl.proxy.keys import Keyring, parse_keys
+from llmctl.proxy.pool import Listener
 from llmctl.proxy.routing import Far, Served
 from llmctl.proxy.server import Proxy
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from llmctl.proxy.keeper import Seen
+    from llmctl.proxy.upstream import Upstream
 
 KEY = "sk-0123456789abcdef"
 OVERFLOW = (
@@ -205,6 +208,34 @@ def test_a_context_that_is_not_told() -> None:
             return await ctx_of(FarPool(attic(port, name="other")))
 
     assert asyncio.run(play()) is None
+
+
+@pytest.mark.parametrize("is_asked", [False, True], ids=["it was idle", "it was used again"])
+def test_a_box_that_ends_one_connection_after_a_stream_keeps_the_others(*, is_asked: bool) -> None:
+    """Its proxy was to end. A llama-server would end each (see Pool)."""
+
+    async def play() -> None:
+        async with Liar([STREAMED], [DIES]) as liar:
+            pool = FarPool(attic(liar.port))
+            upstream = await taken(pool)
+            for status in (200, 0) if is_asked else (200,):
+                heard = Listener()
+                upstream.send(pool.get("/"), None, heard)
+                assert (await heard.heard)[0] == status
+            for writer in liar.open:
+                writer.close()
+            await until(lambda: not upstream.is_open)
+            assert not pool.ends_streams
+            assert liar.connections == 1
+
+    asyncio.run(play())
+
+
+async def taken(pool: FarPool) -> Upstream:
+    """A connection of its."""
+    found: asyncio.Future[Upstream] = asyncio.get_running_loop().create_future()
+    pool.take(found.set_result, lambda why: found.set_exception(OSError(why)))
+    return await found
 
 
 # config.yaml

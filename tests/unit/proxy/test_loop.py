@@ -16,7 +16,7 @@ import pytest
 from support import ends
 from support.ends import is_at_rest, rounds
 
-from llmctl.proxy.loop import READ, WRITE, Loop
+from llmctl.proxy.loop import READ, WRITE, Loop, at_leisure
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -26,7 +26,9 @@ def run(test: Callable[[Loop], Awaitable[None]]) -> None:
     async def bounded() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, Loop)
+        began = loop.time()
         await test(loop)
+        assert loop.time() - began < 20, "it slept until it was to be given up"
 
     ends.run(Loop, bounded)
 
@@ -413,3 +415,189 @@ def test_an_exit_goes_through_it(pairs: Pairs) -> None:
             loop.run_forever()
         loop.watch(ours.fileno(), 0, leave)
         loop.run_until_complete(rounds())
+
+
+# Put off
+
+
+def test_what_is_put_off_a_little_comes_in_order_and_without_a_wait() -> None:
+    async def test(loop: Loop) -> None:
+        found: list[object] = []
+        loop.soon(lambda: found.append(1))
+
+        def second() -> None:
+            found.append(2)
+            loop.soon(lambda: found.append(4))
+
+        loop.soon(second)
+        loop.soon(lambda: found.append(3))
+        loop.call_later(0.01, found.append, "later")
+        began = loop.time()
+        await rounds(1)
+        assert found == [1, 2, 3, 4]
+        await asyncio.sleep(0.02)
+        assert found == [1, 2, 3, 4, "later"]
+        assert loop.time() - began < 5
+
+    run(test)
+
+
+def test_what_is_called_may_put_something_off(pairs: Pairs) -> None:
+    """It comes after all that is called with it, and wakes asyncio if it wants to."""
+
+    async def test(loop: Loop) -> None:
+        found: list[object] = []
+        done = asyncio.Event()
+
+        def heard(number: int) -> Callable[[int], None]:
+            def ready(events: int) -> None:
+                del events
+                pairs[number][0].recv(9)
+                found.append(number)
+                loop.soon(lambda: found.append("soon"))
+                if number == 2:
+                    loop.soon(done.set)
+
+            return ready
+
+        for number in range(3):
+            loop.watch(pairs[number][0].fileno(), READ, heard(number))
+            pairs[number][1].send(b"x")
+        await done.wait()
+        assert found == [0, 1, 2, "soon", "soon", "soon"]
+
+    run(test)
+
+
+async def leisure(loop: Loop) -> None:
+    """Until all that was put off until now has been done."""
+    done = asyncio.Event()
+    loop.at_leisure(done.set)
+    await done.wait()
+
+
+def test_at_leisure_is_when_nothing_has_come(pairs: Pairs) -> None:
+    async def test(loop: Loop) -> None:
+        found: list[object] = []
+
+        def heard(events: int) -> None:
+            del events
+            pairs[0][0].recv(1)
+            found.append("heard")
+
+        pairs[0][1].send(b"xyz")
+        loop.watch(pairs[0][0].fileno(), READ, heard)
+        for word in ("one", "two"):
+            loop.at_leisure(lambda word=word: found.append(word))  # type: ignore[misc]
+        await leisure(loop)
+        assert found == ["heard"] * 3 + ["one", "two"]
+
+    run(test)
+
+
+def test_what_comes_between_two_pieces_of_work_does_not_wait_for_the_second(pairs: Pairs) -> None:
+    async def test(loop: Loop) -> None:
+        found: list[object] = []
+
+        def heard(events: int) -> None:
+            del events
+            found.append(pairs[0][0].recv(1))
+
+        loop.watch(pairs[0][0].fileno(), READ, heard)
+        loop.at_leisure(lambda: pairs[0][1].send(b"x"))
+        loop.at_leisure(lambda: found.append("second"))
+        await leisure(loop)
+        assert found == [b"x", "second"]
+
+    run(test)
+
+
+def test_callbacks_of_asyncio_come_before_leisure() -> None:
+    async def test(loop: Loop) -> None:
+        found: list[object] = []
+        loop.at_leisure(lambda: found.append("at leisure"))
+        for number in range(3):
+            await asyncio.sleep(0)
+            found.append(number)
+        await leisure(loop)
+        assert found == [0, 1, 2, "at leisure"]
+
+    run(test)
+
+
+def test_what_work_calls_soon_comes_before_leisure() -> None:
+    async def test(loop: Loop) -> None:
+        found: list[object] = []
+        loop.at_leisure(lambda: found.append("at leisure"))
+        loop.soon(lambda: loop.call_soon(found.append, "called"))
+        await leisure(loop)
+        assert found == ["called", "at leisure"]
+
+    run(test)
+
+
+@pytest.mark.parametrize("each", [1, 3])
+def test_work_does_not_wait_for_ever_where_there_is_no_leisure(pairs: Pairs, each: int) -> None:
+    """Something is always there to be read: no more than 64 pieces of work wait."""
+
+    async def test(loop: Loop) -> None:
+        done: list[int] = []
+        waiting: list[int] = []
+        over = asyncio.Event()
+
+        def heard(events: int) -> None:
+            del events
+            for _ in range(each):
+                waiting.append(len(done) + len(waiting))
+                loop.at_leisure(lambda: done.append(waiting.pop(0)))
+            if len(done) + len(waiting) > 500:
+                over.set()
+
+        pairs[0][1].send(b"x")
+        loop.watch(pairs[0][0].fileno(), READ, heard)
+        await over.wait()
+        loop.watch(pairs[0][0].fileno(), 0, heard)
+        assert len(waiting) in range(60, 70)
+        assert done == sorted(done)
+        await leisure(loop)
+        assert not waiting
+
+    run(test)
+
+
+@pytest.mark.parametrize("how", ["soon", "at_leisure"])
+@pytest.mark.parametrize("error", [ValueError("no"), asyncio.CancelledError()])
+def test_work_that_fails_fails_alone(how: str, error: BaseException) -> None:
+    async def test(loop: Loop) -> None:
+        told: list[object] = []
+        done = asyncio.Event()
+        loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+
+        def fails() -> None:
+            raise error
+
+        for work in (fails, done.set):
+            getattr(loop, how)(work)
+        await done.wait()
+        assert told == [error]
+
+    run(test)
+
+
+def test_in_another_loop_or_in_none_it_is_done_now() -> None:
+    found: list[int] = []
+
+    async def test() -> None:
+        at_leisure(lambda: found.append(2))
+        assert found == [1, 2]
+
+    at_leisure(lambda: found.append(1))
+    ends.run(asyncio.SelectorEventLoop, test)
+
+    async def later(loop: Loop) -> None:
+        at_leisure(lambda: found.append(3))
+        assert found == [1, 2]
+        await leisure(loop)
+        assert found == [1, 2, 3]
+
+    run(later)

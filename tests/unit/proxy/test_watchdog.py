@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.asking import ask, question, until
-from support.liar import HANGS, NAMED, Liar
+from support.liar import ENDS, HANGS, NAMED, Liar
 from support.wire import StillKeeper
 
 from llmctl.core.proxy_settings import ProxySettings
@@ -187,5 +187,14 @@ def test_nobody_there_is_no_answer() -> None:
         assert await told(Pool("coder", port, None), "/slots") == (0, b"")
         async with Liar([HANGS]) as other:
             assert await told(Pool("writer", other.port, None), "/slots") == (0, b"")
+
+    asyncio.run(test())
+
+
+def test_one_that_ends_its_connection_before_it_is_asked_gives_none() -> None:
+    async def test() -> None:
+        async with Liar([HANGS], named=[NAMED, ENDS]) as liar:
+            status, _ = await told(Pool("coder", liar.port, None), "/slots")
+            assert status == 0
 
     asyncio.run(test())

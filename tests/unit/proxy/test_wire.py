@@ -14,8 +14,9 @@ import pytest
 from support import ends
 from support.ends import MORE, Ear, is_at_rest, joined, read, rounds, run
 
+from llmctl.proxy.connecting import connected
 from llmctl.proxy.loop import Loop
-from llmctl.proxy.wire import Wire, connected
+from llmctl.proxy.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
