@@ -2,9 +2,9 @@
 
 A client that keeps its connection sends the same head with each request, but for the length of the
 body; and bodies that differ in their messages alone: what was found out about them holds. Where the
-model is ready, a connection to the server idle, and all of the request there at once, it is sent on
-first, and remembered while the server works. Whatever is unusual is left to the general way, before
-anything has been done.
+model is ready, a connection to the server at hand, and all of the request there at once (a head
+waits a moment for its body), it is sent on first, and remembered while the server works. Whatever
+is unusual is left to the general way, before anything has been done.
 """
 
 import re
@@ -24,6 +24,7 @@ from llmctl.proxy.head import forwarded_lines
 from llmctl.proxy.healing import on_the_way
 from llmctl.proxy.relay import Relay
 from llmctl.proxy.routing import Served
+from llmctl.proxy.sockets import BUFFER
 
 if TYPE_CHECKING:
     from llmctl.proxy.access import Policy
@@ -125,6 +126,13 @@ class Again:
         session = self._session(usual.plan) if usual.plan is not None else None
         relay.sent(usual, upstream, head, asks, body, session)
         return relay
+
+    def awaits_body(self, data: bytes) -> bool:
+        """Is it this head by itself, of a body that comes in one read?"""
+        if not (data.startswith(self._before) and data.endswith(self._after)):
+            return False
+        length = data[self._start : len(data) - len(self._after)]
+        return length.isdigit() and len(length) <= _MOST_DIGITS and 0 < int(length) <= len(BUFFER)
 
     def _is_usual(self, body: bytes, usual: Usual) -> bool:
         """Has the guard nothing to say of its tools?"""

@@ -23,6 +23,7 @@ from llmctl.proxy.sockets import BUFFER
 if TYPE_CHECKING:
     import socket
 
+    from llmctl.proxy.access import Policy
     from llmctl.proxy.again import Again
     from llmctl.proxy.relay import Relay
     from llmctl.proxy.server import Proxy
@@ -36,8 +37,8 @@ class Client(Line):
     """A connection. relay: the request that is being answered."""
 
     __slots__ = (
-        "_again", "_early", "_has_ended", "_is_deaf", "_is_full", "_is_raw", "_is_taking",
-        "_patience", "_proxy", "_reader", "_reading", "relay",
+        "_again", "_began", "_early", "_has_ended", "_is_deaf", "_is_full", "_is_raw",
+        "_is_taking", "_patience", "_proxy", "_reader", "_reading", "relay",
     )  # fmt: skip
 
     def __init__(self, proxy: "Proxy") -> None:
@@ -47,6 +48,9 @@ class Client(Line):
         self.relay: Relay | None = None
         self._reading: Relay | None = None
         self._early = b""
+        """What has come before it can be read; or a head that waits for its body."""
+        self._began: tuple[bytes, Policy] | None = None
+        """The read with which a request began, and who might ask what then."""
         self._again: Again | None = None
         self._patience = Patience(proxy.now())
         self._is_raw = self._is_full = self._is_taking = self._has_ended = self._is_deaf = False
@@ -79,13 +83,22 @@ class Client(Line):
         """See asyncio.BufferedProtocol."""
         data, again = BUFFER[:nbytes].tobytes(), self._again
         if again is not None and self.relay is None and not (
-            self._is_full or self._is_closing or self._is_raw or self._is_deaf or self._early
+            self._is_full or self._is_closing or self._is_raw or self._is_deaf
             or self._reader.is_reading
         ):  # fmt: skip
+            data, self._early = self._early + data, b""  # a head has waited for its body
             self.relay = again.send(self._proxy, self, data)
-            if self.relay is not None:  # it is with its server already
+            if self.relay is not None or self._waits(again, data):
                 return
         self.data_received(data)
+
+    def _waits(self, again: "Again", data: bytes) -> bool:
+        """Is it a known head whose body is on its way? Many clients send one after the other, and
+        a head that is read by itself cannot go the short way."""
+        waits = again.awaits_body(data)
+        if waits:
+            self._early = data
+        return waits
 
     def data_received(self, data: bytes) -> None:
         """Something has come that is no usual request."""
@@ -132,26 +145,35 @@ class Client(Line):
 
     def _take(self, data: bytes) -> None:
         """Read one request after the other, as long as each is answered at once."""
-        is_new = not self._reader.is_reading
-        if is_new and self._again is None and self._is_known(data):
+        if not self._reader.is_reading and self._again is None and self._is_known(data):
             return
-        start, at, self._is_taking = 0, 0, True
+        at, self._is_taking = 0, True
         while at < len(data) and self._is_free:
             if not self._reader.is_reading:
                 self._patience.began(self._proxy.now())
-            start, at = at, self._reader.feed(data, at)
+                self._began = (data, self._proxy.policy) if not at else None
+            at = self._reader.feed(data, at)
         self._is_taking = False
-        proxy = self._proxy
         if at < len(data) and not self._is_closing:
             self._keep(data[at:])
-        elif is_new and not start and self.relay is not None:  # the server works already
-            self._again = proxy.heads.learn(data, self.relay, self, proxy.policy)
+        elif self._began is not None and self.relay is not None:  # the server works already
+            self._learn(self.relay, *self._began)
+        if not self._reader.is_reading:
+            self._began = None
+
+    def _learn(self, relay: "Relay", data: bytes, policy: "Policy") -> None:
+        """Of a request that began with these bytes, and was let in. Its body may have come later,
+        so who may ask what may have changed."""
+        if policy is self._proxy.policy:
+            self._again = self._proxy.heads.learn(data, relay, self, policy)
 
     def _is_known(self, data: bytes) -> bool:
         """Has such a head come on another connection, and is it a usual request?"""
         again = self._again = self._proxy.heads.find(data, self)
-        self.relay = again.send(self._proxy, self, data) if again is not None else None
-        return self.relay is not None
+        if again is None:
+            return False
+        self.relay = again.send(self._proxy, self, data)
+        return self.relay is not None or self._waits(again, data)
 
     def _go_on(self) -> None:
         """A request has been answered: to the next, if one is there already."""
@@ -263,6 +285,8 @@ class Client(Line):
             return
         elif self._reader.is_reading:
             self._look_at_sender(now)
+        elif self._early and not self._is_full:
+            self._go_on()  # the body is late: its head is read by itself
         elif self._patience.is_idle(now, self._proxy.idle_timeout_s):
             self.close()
 

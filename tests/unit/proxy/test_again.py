@@ -20,7 +20,7 @@ from llmctl.proxy.record import entry
 from llmctl.proxy.routing import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from llmctl.proxy.client import Client
     from llmctl.proxy.record import Record
@@ -138,11 +138,13 @@ VARIANTS = {
 }
 
 
-def seen(wire: Wire, client: MemoryTransport, data: bytes) -> tuple[Any, ...]:
+def seen(
+    wire: Wire, client: MemoryTransport, data: bytes, *, sizes: Iterable[int] = ()
+) -> tuple[Any, ...]:
     """What comes of it: at the server, and at the client, before and after the server answers."""
     opened = len(wire.pool.opened)
     marks = [len(one.heard) for one in wire.pool.opened]
-    client.sends(data)
+    client.sends(data, sizes=sizes)
     at_server = b"".join(
         bytes(one.heard[mark:])
         for one, mark in zip(wire.pool.opened, [*marks, *[0] * 9], strict=False)
@@ -185,7 +187,36 @@ def test_a_request_in_pieces_is_read_as_ever(wire: Wire, short: list[bytes]) -> 
         ((_, body),) = requests_in(bytes(wire.server().heard))
         assert body == b'{"model":"coder"}'
         wire.server().says(OK)
-        assert not short
+        assert bool(short) == (size == len(ask()) - len(body)), "a head waits for its body"
+
+
+def test_a_further_request_waits_until_the_last_answer_is_taken(
+    wire: Wire, short: list[bytes]
+) -> None:
+    client = connected(wire)
+    client.fills()
+    client.sends(ask())
+    assert not wire.server().heard
+    client.drains()
+    assert len(requests_in(bytes(wire.server().heard))) == 1
+    assert not short
+
+
+@pytest.mark.parametrize("how", ["it was refused", "what came before is lost"])
+def test_where_no_further_request_is_read_none_goes_the_short_way(
+    wire: Wire, short: list[bytes], how: str
+) -> None:
+    client = connected(wire)
+    if how == "it was refused":
+        client.sends(b"no HTTP\r\n\r\n")
+        assert client.heard.startswith(b"HTTP/1.1 501 ")
+    else:
+        client.fills()
+        client.sends(b"x" * (300 << 10))
+        client.drains()
+    client.sends(ask())
+    assert not short
+    assert not wire.server().heard
 
 
 def test_a_key_that_is_taken_back_is_refused_at_once(wire: Wire) -> None:
