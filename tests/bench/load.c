@@ -1,10 +1,12 @@
 /* Clients: so many connections, each with one request after the other.
  *
- *     load PORT CONNECTIONS MILLISECONDS TOKENS PACE_US BODY_BYTES
+ *     load PORT CONNECTIONS MILLISECONDS TOKENS PACE_US BODY_BYTES WRITES
  *
- * TOKENS 0 asks for plain answers; each request has the API key of proxy_runner.py. Prints one JSON object. ttft: from the first byte sent to the
- * first byte of the answer's body, µs. body: bytes of bodies without their framing; each answer's is
- * measured and all must be of one length (whole). wrong: answers that were no 200, or cut.
+ * TOKENS 0 asks for plain answers; WRITES 2 sends head and body one after the other, as Python's
+ * clients do, else they go out as one. Each request has the API key of proxy_runner.py. Prints one
+ * JSON object. ttft: from the first byte sent to the first byte of the answer's body, without the
+ * PACE that the server takes for it, µs. body: bytes of bodies without their framing; each answer's
+ * is measured and all must be of one length (whole). wrong: answers that were no 200, or cut.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -31,7 +33,7 @@ struct client {
 };
 
 static char *request;
-static long request_len, body_total, requests, wrong, whole = -1, pace, samples;
+static long request_len, first_len, body_total, requests, wrong, whole = -1, pace, samples;
 static float *ttft;
 static int port, poll_fd;
 
@@ -41,7 +43,7 @@ static long now_ns(void) {
     return t.tv_sec * 1000000000L + t.tv_nsec;
 }
 
-static void prepare(long tokens, long bytes) {
+static void prepare(long tokens, long bytes, int writes) {
     char *body = malloc(bytes + 1024);
     int n = sprintf(body, "{\"model\":\"bench\",\"stream\":%s,\"max_tokens\":%ld,\"pace_us\":%ld,"
         "\"messages\":[{\"role\":\"user\",\"content\":\"", tokens ? "true" : "false", tokens, pace);
@@ -52,13 +54,15 @@ static void prepare(long tokens, long bytes) {
         "User-Agent: OpenAI/Python 1.99.0\r\nAccept: application/json\r\n"
         "Authorization: Bearer bench-key-0123456789\r\n"
         "Content-Type: application/json\r\nContent-Length: %d\r\n\r\n", port, n);
+    first_len = writes == 2 ? request_len : request_len + n;
     memcpy(request + request_len, body, n);
     request_len += n;
 }
 
 static void flush(struct client *c) {
     while (c->state != THINKING && c->sent < request_len) {
-        ssize_t n = send(c->fd, request + c->sent, request_len - c->sent, MSG_NOSIGNAL);
+        long upto = c->sent < first_len ? first_len : request_len;
+        ssize_t n = send(c->fd, request + c->sent, upto - c->sent, MSG_NOSIGNAL);
         if (n <= 0) return;
         c->sent += n;
     }
@@ -94,7 +98,7 @@ static void done(struct client *c) {
 static void body_bytes(struct client *c, long n) {
     if (c->fresh) {
         c->fresh = 0;
-        if (samples < SAMPLES) ttft[samples++] = (now_ns() - c->began) / 1000.0;
+        if (samples < SAMPLES) ttft[samples++] = (now_ns() - c->began) / 1000.0 - pace;
     }
     c->got += n, body_total += n;
 }
@@ -158,7 +162,7 @@ static void receive(struct client *c) {
             wrong += c->state != THINKING && (c->state != HEAD || c->line_len);
             close(c->fd);
             connect_to(c);
-            ask(c);
+            if (c->state != THINKING) ask(c);
             return;
         }
         for (long at = 0; at < n && c->state != THINKING;) at += take(c, data + at, n - at);
@@ -170,10 +174,10 @@ static int by_size(const void *a, const void *b) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 7) return 2;
+    if (argc != 8) return 2;
     int count = atoi(argv[2]);
     port = atoi(argv[1]), pace = atol(argv[5]);
-    prepare(atol(argv[4]), atol(argv[6]));
+    prepare(atol(argv[4]), atol(argv[6]), atoi(argv[7]));
     struct client *clients = calloc(count, sizeof *clients);
     ttft = malloc(SAMPLES * sizeof *ttft);
     poll_fd = epoll_create1(0);

@@ -28,7 +28,8 @@ BEFORE = os.environ.get("BEFORE")
 
 
 class Scene(NamedTuple):
-    """What clients do. tokens: 0 is a plain answer; pace: µs between tokens; body: bytes."""
+    """What clients do. tokens: 0 is a plain answer; pace: µs between tokens; body: bytes; writes: 2
+    where the head goes out before the body."""
 
     name: str
     clients: int
@@ -36,19 +37,21 @@ class Scene(NamedTuple):
     pace: int
     body: int = 400
     milliseconds: int = 600
+    writes: int = 1
 
 
 SCENES = (
     Scene("1 stream", 1, 4, 2000),
     Scene("8 streams", 8, 8, 5000),
     Scene("64 streams", 64, 16, 10000, milliseconds=2000),
+    Scene("8 in two writes", 8, 8, 5000, writes=2),
     Scene("200 KB bodies", 1, 4, 2000, body=200_000),
     Scene("saturated", 8, 4000, 0),
     Scene("plain answers", 8, 0, 0),
     Scene("paced", 16, 50, 5000, milliseconds=1200),
 )
-LATENCY = SCENES[:4]
-SATURATED, PLAIN, PACED = SCENES[4:]
+LATENCY = SCENES[:5]
+SATURATED, PLAIN, PACED = SCENES[5:]
 UNGUARDED = "guard off"
 
 
@@ -69,7 +72,10 @@ Results = dict[tuple[str, str], list[Seen]]
 
 def measured(load: str, target: Program, scene: Scene) -> Seen:
     """One round. Every answer must have been a whole one."""
-    words = (target.port, scene.clients, scene.milliseconds, scene.tokens, scene.pace, scene.body)
+    words = (
+        target.port, scene.clients, scene.milliseconds, scene.tokens, scene.pace, scene.body,
+        scene.writes,
+    )  # fmt: skip
     before = target.cpu_s()
     with contenders.on_cores(contenders.OTHER_CORES):
         ran = subprocess.run([load, *map(str, words)], capture_output=True, text=True, timeout=60)

@@ -7,8 +7,13 @@
  *
  * POST anything: `"max_tokens":N` and `"pace_us":P` at the start of the body say how many tokens are
  * streamed and how fast (0: as fast as the connection takes them); `"stream":true` asks for events,
- * each in a chunk of its own as cpp-httplib sends them, head and first event in two writes; without
- * it comes one JSON answer. GET /v1/models and /health answer. Connections are kept alive.
+ * each in a chunk of its own as cpp-httplib sends them; without it comes one JSON answer. The head
+ * comes at once, and the first event as much later as each token: there the prompt is read.
+ * GET /v1/models and /health answer.
+ *
+ * Connections are kept, but not after a stream: llama-server (0.7.0) ends its connection with it,
+ * although the head says otherwise, after the finish, [DONE] and the two lines of the last chunk have
+ * gone out in writes of their own (recv(2) of a client on loopback shows each).
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -25,7 +30,7 @@
 #include <unistd.h>
 
 enum { MOST = 4096, IN = 16384, AT_ONCE = 256, MOST_TOKENS = 1 << 16 };
-enum part { NOTHING, SHORT, HEAD, FIRST, TOKENS, LAST };
+enum part { NOTHING, SHORT, HEAD, FIRST, TOKENS, FINISH, DONE, ZERO, LAST };
 
 struct conn {
     int fd, used;
@@ -41,11 +46,12 @@ struct conn {
 
 static struct conn conns[MOST];
 static const char *alias;
-static char first[1024], last[2048], *text;  /* text: all tokens, each an event in its chunk */
+static char first[1024], finish[2048], *text;  /* text: all tokens, each an event in its chunk */
 static long begins[MOST_TOKENS + 1], text_tokens;
 static char answer[2048], models[512], health[256];
-static long first_len, last_len;
+static long first_len, finish_len;
 
+static const char DONE_CHUNK[] = "e\r\ndata: [DONE]\n\n\r\n";
 static const char STREAM[] = "HTTP/1.1 200 OK\r\nServer: llama.cpp\r\nX-Accel-Buffering: no\r\n"
     "Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
     "Keep-Alive: timeout=5, max=100\r\n\r\n";
@@ -89,9 +95,8 @@ static void read_text(const char *path) {
 static void prepare(void) {
     char body[1024];
     first_len = event(first, "\"role\":\"assistant\",\"content\":null", "null", "");
-    last_len = event(last, "", "\"stop\"", ",\"timings\":{\"cache_n\":0,\"prompt_n\":14,"
+    finish_len = event(finish, "", "\"stop\"", ",\"timings\":{\"cache_n\":0,\"prompt_n\":14,"
         "\"prompt_ms\":3.352,\"predicted_n\":4,\"predicted_ms\":0.947,\"predicted_per_second\":3167.8}");
-    last_len += sprintf(last + last_len, "e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n");
     snprintf(body, sizeof body, "{\"choices\":[{\"finish_reason\":\"stop\",\"index\":0,\"message\":{\"role\":"
         "\"assistant\",\"content\":\"Forty-two, as far as anybody knows.\"}}],\"created\":1795220876,"
         "\"model\":\"%s\",\"object\":\"chat.completion\",\"usage\":{\"completion_tokens\":9,"
@@ -127,13 +132,18 @@ static void begin(struct conn *c) {
     c->have = c->head_len = 0;
 }
 
+static void drop(struct conn *c) { close(c->fd); c->used = 0, c->part = NOTHING; }
+
 /* What follows the part that is out. */
 static void next(struct conn *c) {
     switch (c->part) {
-    case HEAD: put(c, FIRST, first, first_len); break;
+    case HEAD:
+        put(c, FIRST, first, first_len);
+        c->due = c->pace ? now_us() + c->pace : 0;
+        break;
     case FIRST:
     case TOKENS:
-        if (!c->tokens) { put(c, LAST, last, last_len); break; }
+        if (!c->tokens) { put(c, FINISH, finish, finish_len); break; }
         c->at %= text_tokens;
         long count = c->pace ? 1 : c->tokens < AT_ONCE ? c->tokens : AT_ONCE;
         if (count > text_tokens - c->at) count = text_tokens - c->at;
@@ -142,11 +152,13 @@ static void next(struct conn *c) {
         put(c, TOKENS, text + begins[c->at], begins[c->at + count] - begins[c->at]);
         c->at += count;
         break;
+    case FINISH: put(c, DONE, DONE_CHUNK, sizeof DONE_CHUNK - 1); break;
+    case DONE: put(c, ZERO, "0\r\n", 3); break;
+    case ZERO: put(c, LAST, "\r\n", 2); break;
+    case LAST: drop(c); break;
     default: put(c, NOTHING, 0, 0);
     }
 }
-
-static void drop(struct conn *c) { close(c->fd); c->used = 0; }
 
 static void flush(struct conn *c) {
     while (c->part != NOTHING) {

@@ -215,7 +215,7 @@ http {{
         listen 127.0.0.1:{port};
         location / {{
             proxy_pass http://model; proxy_http_version 1.1; proxy_set_header Connection "";
-            proxy_buffering off;
+            proxy_buffering off; proxy_next_upstream error timeout non_idempotent;
         }}
     }}
 }}
