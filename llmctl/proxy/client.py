@@ -217,11 +217,6 @@ class Client(Line):
         """Expect: 100-continue."""
         self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    @property
-    def is_ending(self) -> bool:
-        """Will it take no further request?"""
-        return self._is_closing or self._is_deaf or self._proxy.is_stopping
-
     def closes_after(self, relay: "Relay") -> bool:
         """Is its answer the last on this connection? It is, before its body has been read."""
         has_more = relay is self._reading and relay.has_body

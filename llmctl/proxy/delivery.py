@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from llmctl.proxy.head import AnswerHead
-from llmctl.proxy.lane import Lane
+from llmctl.proxy.lane import END_OF_BOTH
 from llmctl.proxy.pool import Pool
 from llmctl.proxy.spool import Spool
 from llmctl.proxy.upstream import Take, Upstream
@@ -106,15 +106,10 @@ class Delivery:
         if self._upstream is not None:
             self._upstream.resume()
 
-    def foresee(self, take: Take) -> None:
-        """What comes next of the answer goes there first."""
+    def hurry(self, take: Take, after: bytes = END_OF_BOTH) -> None:
+        """See Upstream."""
         if self._upstream is not None:
-            self._upstream.foresee(take)
-
-    def hurry(self, lane: Lane) -> None:
-        """The answer's usual events go there."""
-        if self._upstream is not None:
-            self._upstream.hurry(lane)
+            self._upstream.hurry(take, after)
 
     def write_raw(self, data: bytes) -> None:
         """After a 101."""

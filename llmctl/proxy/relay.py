@@ -227,13 +227,8 @@ class Relay(Short):
             self._begins(sent)
         else:
             self._send(sent)
-        if self.record.first is not None:
-            pass
-        elif sent or self.answer.is_assembling:
-            self.record.saw(data, self._proxy.now())
-            self._hurry()
-        else:
-            self._foresee()
+        if self.record.first is None:
+            self._not_begun(data, sent)
         self._heed()
 
     def end(self) -> None:

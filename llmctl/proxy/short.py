@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from llmctl.proxy.upstream import Upstream
 
 
+_END_OF_HEAD = b"\r\n\r\n"
+
+
 class Short(Course):
     """The short ways of a request, of its answer's beginning and of its usual events."""
 
@@ -49,10 +52,13 @@ class Short(Course):
             self._proxy.journal.began(self.ticket, record)
             self._proxy.journal.admitted(self.ticket, record)
 
-    def _foresee(self) -> None:
-        """The head of its answer is out, and nothing else: its first event may go the short way."""
-        if self._again is not None and self.answer.passing is not None and not self._is_again:
-            self._delivery.foresee(self._foresees)
+    def _not_begun(self, data: bytes, sent: bytes) -> None:
+        """Nothing of the answer was there until now. data: what has come; sent: what went out."""
+        if sent or self.answer.is_assembling:
+            self.record.saw(data, self._proxy.now())
+            self._hurry()
+        elif self._again is not None and self.answer.passing is not None and not self._is_again:
+            self._delivery.hurry(self._foresees, after=_END_OF_HEAD)
 
     def _foresees(self, came: bytes) -> bool:
         """What comes after the head. Where it is like the last answer's beginning, it goes out
@@ -82,4 +88,4 @@ class Short(Course):
         if self.record.first is None or is_limited:
             return
         if events is not None and write is not None:
-            self._delivery.hurry(Lane(self.answer, events, write, self._heed))
+            self._delivery.hurry(Lane(self.answer, events, write, self._heed).take)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 
 from llmctl.proxy.answer_reader import AnswerReader, GarbledError, Known
-from llmctl.proxy.lane import END_OF_BOTH, MOST, Lane
+from llmctl.proxy.lane import END_OF_BOTH, MOST
 from llmctl.proxy.loop import at_leisure
 from llmctl.proxy.receiver import Receiver, Releases
 from llmctl.proxy.sockets import BUFFER
@@ -29,11 +29,11 @@ Take = Callable[[bytes], bool]
 
 class Upstream(asyncio.BufferedProtocol):
     """A connection. served: requests that it has carried, but the one for its alias. had_stream:
-    was its last answer a stream? is_open: can a request be sent? known: a head that may come."""
+    was its last answer a stream? is_open: can a request be sent?"""
 
     __slots__ = (
-        "_at_hand", "_body", "_is_full", "_keep", "_lane", "_pool", "_reader", "_receiver",
-        "_transport", "had_stream", "is_open", "known", "served", "write",
+        "_after", "_at_hand", "_body", "_is_full", "_keep", "_pool", "_reader", "_receiver",
+        "_take", "_transport", "had_stream", "is_open", "served", "write",
     )  # fmt: skip
 
     def __init__(self, pool: Releases, known: Known | None = None) -> None:
@@ -41,12 +41,13 @@ class Upstream(asyncio.BufferedProtocol):
         self._receiver: Receiver | None = None
         self._transport: asyncio.Transport | None = None
         self._reader = AnswerReader(known=known)
-        self.known, self.had_stream = known, False
+        self.had_stream = False
         self._body: Iterator[Piece] | None = None
         self._is_full = self._keep = False
-        self._lane: Lane | None = None
+        self._take: Take | None = None
+        self._after = b""
         self._at_hand: Take | None = None
-        """Who gets what comes next: the lane's, where it begins a chunk and an event."""
+        """Who gets what comes next: _take, where what came last ended with _after."""
         self.served = 0
         self.is_open = False
         self.write: Callable[[bytes], None] = _nowhere
@@ -96,13 +97,10 @@ class Upstream(asyncio.BufferedProtocol):
         except OSError as error:
             self._lose(f"the request could not be sent: {error}")
 
-    def foresee(self, take: Take) -> None:
-        """What comes next goes there first."""
-        self._at_hand = take
-
-    def hurry(self, lane: Lane | None) -> None:
-        """The usual event of this answer goes there."""
-        self._lane, self._at_hand = lane, None
+    def hurry(self, take: Take | None, after: bytes = END_OF_BOTH) -> None:
+        """What comes next of this answer goes there first, where what came before ended so, and a
+        chunk with it."""
+        self._take, self._after, self._at_hand = take, after, None
 
     def pause(self) -> None:
         """The client reads too slowly."""
@@ -113,6 +111,11 @@ class Upstream(asyncio.BufferedProtocol):
         """It reads again."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
+
+    @property
+    def known(self) -> Known | None:
+        """A head that may come again."""
+        return self._reader.known
 
     @property
     def was_used(self) -> bool:
@@ -176,8 +179,8 @@ class Upstream(asyncio.BufferedProtocol):
         else:
             self._at_hand = None
             self._read(data, receiver, reader)
-            if self._lane is not None and reader.is_between and bytes(data[-4:]) == END_OF_BOTH:
-                self._at_hand = self._lane.take
+            if self._take is not None and reader.is_between and bytes(data[-4:]) == self._after:
+                self._at_hand = self._take
 
     def _read(self, data: memoryview, receiver: Receiver, reader: AnswerReader) -> None:
         had_head, wrong = reader.head is not None, ""
@@ -223,7 +226,7 @@ class Upstream(asyncio.BufferedProtocol):
         self.hurry(None)
         reader, pool = self._reader, self._pool
         reader.release()
-        self.known, self.had_stream = reader.known, reader.is_stream
+        self.had_stream = reader.is_stream
         may_stay, self._body = reader.is_clean and self._has_sent_all, None
         is_spent = self.had_stream and pool.ends_streams and not self._keep
         if not may_stay:

@@ -201,7 +201,7 @@ class _Line:
         self.current = Asked(head, receiver)
         self.models.asked.append(self.current)
 
-    def hurry(self, lane: object) -> None:
+    def hurry(self, take: object, after: bytes) -> None:
         """What comes goes the general way."""
 
     def close(self) -> None:

@@ -120,11 +120,29 @@ def test_a_beginning_in_pieces_is_read_first(wire: Wire, foretold: list[bytes], 
     assert body == event(2) + b"data: [DONE]\n\n"
 
 
-@pytest.mark.parametrize("at", [9, len(HEAD) - 2])
-def test_a_head_in_pieces_is_no_beginning(wire: Wire, foretold: list[bytes], at: int) -> None:
+@pytest.mark.parametrize("begun", [b"", b"data: x"], ids=["its size", "its text"])
+def test_the_rest_of_a_chunk_is_no_beginning(
+    wire: Wire, foretold: list[bytes], begun: bytes
+) -> None:
+    """Be it, byte for byte, one that would be."""
+    two(wire)
+    size = b"%x\r\n" % (len(begun) + len(begins(2)))
+    client = answered(wire, HEAD + size + begun, begins(2))
+    assert not foretold
+    with Wire() as other:
+        assert client.heard == answered(other, HEAD + size + begun, begins(2)).heard
+
+
+@pytest.mark.parametrize(
+    ("at", "is_foretold"), [(9, True), (len(HEAD) - 4, True), (len(HEAD) - 2, False)]
+)
+def test_after_a_head_in_pieces(
+    wire: Wire, foretold: list[bytes], at: int, *, is_foretold: bool
+) -> None:
+    """Where the last piece is too short to tell that it ends a head, the event is read first."""
     two(wire)
     client = answered(wire, HEAD[:at], HEAD[at:], begins(2), END)
-    assert foretold == [begins(2)]
+    assert foretold == [begins(2)] * is_foretold
     ((_, body),) = answers_in(bytes(client.heard))
     assert body == event(2) + b"data: [DONE]\n\n"
 
